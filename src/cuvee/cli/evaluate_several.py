@@ -24,25 +24,28 @@ def measure_and_rank(
     **options: Any,
 ) -> None:
     """Measure models, and show them ranked. Raises EvaluationError in the end for those that could not be measured."""
-    from cuvee.evaluation.several import evaluate_several, folders_of
+    from cuvee.evaluation.several import evaluate_several
 
     outcomes = evaluate_several(models, tasks, executor, out=out, **options)
-    reports = [outcome.report for outcome in outcomes if outcome.report is not None]
+    folders, reports = [], []
+    for outcome in outcomes:
+        if outcome.report is not None:
+            reports.append(outcome.report)
+            folders.append(outcome.folder)
     if out is not None and reports:
-        places = zip(outcomes, folders_of(models, out), strict=True)
-        _write_page([place for outcome, place in places if outcome.report is not None and place is not None], out)
+        _write_page(folders, out)
     if reports:
         _show(reports, as_json)
     _refuse_failures(outcomes)
 
 
-def _write_page(folders: Sequence[Path], out: Path) -> None:
+def _write_page(folders: Sequence[Path | None], out: Path) -> None:
     """Write a page that has the models side by side."""
     from cuvee.cli.page import write_page
     from cuvee.evaluation.evaluated import read_evaluated
     from cuvee.report import render_evaluation
 
-    write_page(render_evaluation([read_evaluated(folder) for folder in folders]), out / PAGE)
+    write_page(render_evaluation([read_evaluated(folder) for folder in folders if folder is not None]), out / PAGE)
 
 
 def _show(reports: Sequence["Report"], as_json: bool) -> None:

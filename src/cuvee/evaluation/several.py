@@ -43,11 +43,12 @@ class Work:
 
 @dataclass(frozen=True)
 class Measured:
-    """A model with its report, or a sentence that says why there is none."""
+    """A model with its report, or a sentence that says why there is none. `folder` has the files of its output."""
 
     model: str
+    folder: Path | None
     report: Report | None
-    failure: str = ""
+    failure: str
 
 
 def evaluate_several(
@@ -75,7 +76,7 @@ def evaluate_several(
     progress.start("evaluate", len(works), "models")
     try:
         for place, done in call_each(executor, measured, works):
-            outcomes[place] = Measured(models[place], done.value, done.failure)
+            outcomes[place] = Measured(models[place], works[place].out, done.value, done.failure)
             progress.note(f"{models[place]}: {'failed' if done.failure else 'done'}")
             progress.advance(1)
     finally:
@@ -112,7 +113,7 @@ def _heard_here(works: Sequence[Work], executor: Here, progress: Progress) -> It
     for number, work in enumerate(works, start=1):
         heard.append(replace(work, progress=Within(progress, f"model {number} of {len(works)}")))
     for place, done in call_each(executor, measured, heard):
-        yield Measured(works[place].model, done.value, done.failure)
+        yield Measured(works[place].model, works[place].out, done.value, done.failure)
 
 
 def _told_apart(name: str, model: str, names: Sequence[str]) -> str:
