@@ -1,8 +1,8 @@
 #!/bin/sh
 # KerasHub takes the base of a model's rotary positions from config.json and leaves their scaling behind.
 #
-# Versions:  keras-hub 0.32.0, keras 3.15.1, transformers 5.24.0, torch 2.13.0 (200 MB for processors, several GB where
-#            there is CUDA)
+# Versions:  keras-hub 0.32.0, keras 3.15.1, transformers 5.24.0, torch 2.13.0 (2 GB for processors, TensorFlow
+#            among it, several more where there is CUDA)
 # Expected:  `from_preset` opens a folder of transformers and computes what transformers computes. transformers 5 keeps
 #            base and scaling in one entry, `rope_parameters`, which KerasHub reads; and for a scaling that it cannot
 #            compute its Llama has a ValueError.
@@ -24,7 +24,7 @@ trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet keras-hub==0.32.0 keras==3.15.1 transformers==5.24.0 torch==2.13.0
 cd "$work"
-export KERAS_BACKEND=torch KERAS_HOME="$work/keras" HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error
+export TF_CPP_MIN_LOG_LEVEL=3 KERAS_BACKEND=torch KERAS_HOME="$work/keras" HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error
 cat > show.py <<'PY'
 import json
 import warnings

@@ -1,8 +1,8 @@
 #!/bin/sh
 # KerasHub runs every Llama that it converts with an epsilon of its own.
 #
-# Versions:  keras-hub 0.32.0, keras 3.15.1, transformers 5.24.0, torch 2.13.0 (200 MB for processors, several GB where
-#            there is CUDA)
+# Versions:  keras-hub 0.32.0, keras 3.15.1, transformers 5.24.0, torch 2.13.0 (2 GB for processors, TensorFlow
+#            among it, several more where there is CUDA)
 # Expected:  `from_preset` opens a folder of transformers and computes what transformers computes. The config.json says
 #            `rms_norm_eps`, which its converters for Mistral, Mixtral, Qwen and SmolLM read.
 # Observed:  The one for Llama does not: each norm adds KerasHub's default of 0.000001, where Llama 2, 3, 3.1 and 3.2 say
@@ -22,7 +22,7 @@ trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet keras-hub==0.32.0 keras==3.15.1 transformers==5.24.0 torch==2.13.0
 cd "$work"
-export KERAS_BACKEND=torch KERAS_HOME="$work/keras" HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error
+export TF_CPP_MIN_LOG_LEVEL=3 KERAS_BACKEND=torch KERAS_HOME="$work/keras" HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error
 cat > show.py <<'PY'
 import json
 import warnings
