@@ -1,7 +1,7 @@
 #!/bin/sh
-# TransformerLens folds the value biases of a GPT-OSS away as if its attention summed to one, and the model says other things.
+# TransformerLens folds a GPT-OSS's value biases away as if its attention summed to one: the model says other things.
 #
-# Versions:  transformer-lens 4.3.0, transformers 5.24.0, torch 2.13.0 (1 GB for processors, several more where there is CUDA)
+# Versions:  transformer-lens 4.3.0, transformers 5.24.0, torch 2.13.0 (1 GB for processors, more with CUDA)
 # Expected:  `enable_compatibility_mode()` rewrites the weights so that they are easier to read. The steps are documented
 #            to leave the log-probabilities as they are, the package's own tools build on that, and GPT-OSS is named
 #            among the architectures that it works for.
