@@ -24,7 +24,7 @@ trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet keras-hub==0.32.0 keras==3.15.1 transformers==5.24.0 torch==2.13.0
 cd "$work"
-export TF_CPP_MIN_LOG_LEVEL=3 KERAS_BACKEND=torch KERAS_HOME="$work/keras" HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error
+export KERAS_BACKEND=torch KERAS_HOME="$work/keras" HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error
 cat > show.py <<'PY'
 import json
 import warnings
