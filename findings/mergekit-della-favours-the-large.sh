@@ -6,9 +6,9 @@
 #            average, the paper divides each kept number by its own probability. The guide says that the method ends with
 #            a rescaling like DARE's, and DARE's keeps the average.
 # Observed:  All kept numbers of a tensor are multiplied by one factor, the one that restores the sum of magnitudes.
-#            Those that are kept more often are then too large on average and the others too small, by the same share for
-#            every draw and every model: the largest is scaled by 1.33 and the smallest by 0.33 with density
-#            0.5 and epsilon 0.3. The merge is one with another weight for each number. DARE, with one probability, is right.
+#            Those that are kept more often are then too large on average and the others too small, by the same share in
+#            every draw and every model: with density 0.5 and epsilon 0.3 the largest is scaled by 1.33, the smallest by
+#            0.33. So each number of the merge has another weight. DARE, with one probability, is right.
 # Instead:   A small epsilon, where the bias is small too, or `dare_linear` and `dare_ties`.
 #
 # Seen, the average of what a merge makes of a change, as a part of it, over 4,096 equal rows of 1 to 64:

@@ -8,7 +8,7 @@
 # Observed:  It goes through the modules that have a `weight`. Since transformers 5, which mergekit requires, the experts of
 #            a Mixtral, a Qwen 2 or 3 MoE or an OLMoE are bare parameters of a module without one. They are passed by
 #            without a word: routers and attention become those of the fine-tune, the experts stay the base's. They are
-#            nine tenths of such a model, and the result is that of neither.
+#            more than nine tenths of such a model, and the result is that of neither.
 # Instead:   Count the keys of adapter_model.safetensors; take the difference of expert tensors yourself.
 #
 # Seen, the largest change that the fine-tune made to a logit, and how far base and adapter are from it:

@@ -3,13 +3,14 @@
 #
 # Versions:  torchtune 0.6.1, torchao 0.9.0, peft 0.21.2, transformers 5.24.0, torch 2.13.0 (1 GB for processors, several
 #            more where there is CUDA)
-# Expected:  The LoRA recipes write adapter_config.json and adapter_model.safetensors "for PEFT" beside the merged model.
+# Expected:  The LoRA recipes write adapter_config.json and adapter_model.safetensors for PEFT beside the merged model.
 #            For LoRA, PEFT's logits are then torchtune's. The converter has a mapping for DoRA's magnitudes too.
 # Observed:  The recipes never write `use_dora`, so that PEFT reads the adapter as LoRA and drops the magnitudes without a
 #            word. With `"use_dora": true` written by hand it is still wrong: torchtune orders the rows of query and key
 #            heads in its own way and turns back those of lora_B, but not the magnitudes, one for each of the same rows.
 #            With these brought into the same order the logits agree.
-# Instead:   Use the merged model; or write `use_dora` and reorder the magnitudes of q_proj and k_proj.
+# Instead:   Use the merged model, in a folder of its own (transformers adds an adapter that lies beside a model); or write
+#            `use_dora` and reorder the magnitudes of q_proj and k_proj.
 #
 # Seen, the largest difference of a logit between PEFT's model and torchtune's:
 #   LoRA, as exported:                 3.2e-06
