@@ -1,6 +1,7 @@
 """Who may do what: every route, asked by everybody."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -16,7 +17,13 @@ from cuvee.competition.states import Role
 from cuvee.competition.tables import tokens
 from cuvee.competition.tokens import MOST_SESSIONS
 
-PEOPLE = {"team": Role.TEAM, "worker": Role.WORKER, "organiser": Role.ORGANISER, None: Role.VISITOR}
+PEOPLE = {
+    "team": Role.TEAM,
+    "worker": Role.WORKER,
+    "organiser": Role.ORGANISER,
+    "rater": Role.RATER,
+    None: Role.VISITOR,
+}
 REFUSED = {401, 403}
 
 
@@ -29,6 +36,8 @@ def filled(path: str) -> str:
 
 def test_everybody_else_is_refused_and_who_may_is_not(served: Served) -> None:
     served.send()
+    rater = make_token(served.service, Role.RATER, "Ada")
+    served = replace(served, tokens={**served.tokens, "rater": rater})
     wrong = []
     for (method, path), allowed in sorted(ACCESS.items()):
         for who, role in PEOPLE.items():

@@ -23,7 +23,7 @@ KEEP = timedelta(days=30)
 
 def clean(served: Served) -> Mapping[str, int]:
     with served.service.database.write() as connection:
-        return remove_old(connection, KEEP, served.clock())
+        return remove_old(connection, served.service.competition, KEEP, served.clock())
 
 
 def rows(served: Served, table: str) -> list[tuple[Any, ...]]:

@@ -219,7 +219,7 @@ def test_a_long_board_comes_in_pages_with_the_readers_own_row_on_each(
     assert 'href="/tracks/frugal?board=3#board"' in pages[1]
     assert 'href="/tracks/frugal#board" aria-label="Page 1 of 3"' in pages[1]
     with everywhere.service.database.read() as connection:
-        [whole] = tables_of(track_view(connection, board), "")
+        [whole] = tables_of(track_view(connection, board, everywhere.service.competition), "")
     assert (len(whole.rows), whole.page.own) == (120, None), "a file has all rows on one page"
 
 

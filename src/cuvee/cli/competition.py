@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from cuvee.cli import competition_server
+from cuvee.cli import competition_reports, competition_server
 
 if TYPE_CHECKING:
     from cuvee.submission.judging_time import JudgingTime
@@ -204,3 +204,4 @@ def _moment(text: str) -> datetime:
 
 
 competition_server.add_commands(app)
+competition_reports.add_commands(app)

@@ -116,7 +116,7 @@ def work(
 
 def token(
     folder: Path = FOLDER,
-    role: str = typer.Argument(..., metavar="ROLE", help="worker, organiser or monitor."),
+    role: str = typer.Argument(..., metavar="ROLE", help="worker, organiser, monitor or rater."),
     name: str = typer.Argument(..., metavar="NAME", help="Whose token it is."),
     database: str | None = DATABASE,
 ) -> None:
@@ -126,11 +126,18 @@ def token(
     from cuvee.competition.states import Role
     from cuvee.errors import RecipeError
 
-    if role not in (Role.WORKER, Role.ORGANISER, Role.MONITOR):
+    if role not in (Role.WORKER, Role.ORGANISER, Role.MONITOR, Role.RATER):
         raise RecipeError(
-            f"a token is for a worker, an organiser or a monitor, not {role!r}", hint="teams join on the site"
+            f"a token is for a worker, an organiser, a monitor or a rater, not {role!r}", hint="teams join on the site"
         )
-    typer.echo(make_token(open_service(folder, database), Role(role), name))
+    service = open_service(folder, database)
+    raters = sorted({rater for track in service.competition.tracks for rater in track.raters})
+    if role == Role.RATER and name not in raters:
+        named = f"the raters are {', '.join(raters)}" if raters else "no track names raters"
+        raise RecipeError(
+            f"{named}, and not {name!r}", where=str(folder / "competition.yaml"), hint="add it under `raters`"
+        )
+    typer.echo(make_token(service, Role(role), name))
 
 
 def final(

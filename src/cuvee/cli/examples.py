@@ -110,6 +110,10 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "cuvee submission quota --token TOKEN",
         "cuvee submission quota --server https://host:8000 --token TOKEN",
     ),
+    "submission report": (
+        "cuvee submission report report.pdf --token TOKEN",
+        "cuvee submission report report.md --track report --server https://host:8000 --token TOKEN",
+    ),
     "competition new": (
         "cuvee competition new my-competition",
         "cuvee competition new my-competition --title 'Blend day' --opens 2026-12-01T12:00Z",
@@ -141,6 +145,14 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     "competition final": (
         "cuvee competition final my-competition",
         "cuvee competition final my-competition freeze",
+    ),
+    "competition reports": (
+        "cuvee competition reports --token TOKEN",
+        "cuvee competition reports saved --server https://host:8000 --token TOKEN",
+    ),
+    "competition rate": (
+        "cuvee competition rate 7 8.5 --token TOKEN",
+        "cuvee competition rate 7 8.5 --rater 'Grace Hopper' --token TOKEN",
     ),
     "competition proposal": (
         "cuvee competition proposal my-competition --out proposal.md",

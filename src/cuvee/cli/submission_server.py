@@ -22,6 +22,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command("status")(status)
     app.command("logs")(logs)
     app.command("quota")(quota)
+    app.command("report")(report)
 
 
 def send(
@@ -90,6 +91,31 @@ def quota(server: str = SERVER, token: str = TOKEN, as_json: bool = JSON) -> Non
     ):
         typer.echo(f"  {label}: {used} of {'any number' if limit is None else limit}")
     typer.echo(f"  the next day begins at {left['next_day']}")
+
+
+def report(
+    file: Path = typer.Argument(..., metavar="FILE", help="The report: a PDF, or a text such as Markdown."),
+    track: str = typer.Option("", metavar="NAME", help="The track of reports; needed where there are several."),
+    server: str = SERVER,
+    token: str = TOKEN,
+    as_json: bool = JSON,
+) -> None:
+    """Hand in your team's report for a track of reports, in place of an earlier one, until the deadline."""
+    from cuvee.cli.amounts import bytes_text
+    from cuvee.cli.competition_reports import only_track
+    from cuvee.errors import CheckpointError
+
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read it: {error.strerror}", where=str(file)) from error
+    client = _client(server, token)
+    sent = client.report(track or only_track(client), content)
+    if as_json:
+        typer.echo(json.dumps(sent, indent=2, ensure_ascii=False))
+        return
+    kind = "PDF" if sent["kind"] == "pdf" else "text"
+    typer.echo(f"the report of {sent['name']} is in: {kind}, {bytes_text(sent['bytes'])}, SHA-256 {sent['sha256']}")
 
 
 def _client(server: str, token: str) -> "Client":

@@ -26,10 +26,12 @@ METRICS = "/metrics"
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
-ALL = frozenset({Role.VISITOR, Role.TEAM, Role.WORKER, Role.ORGANISER, Role.MONITOR})
+ALL = frozenset({Role.VISITOR, Role.TEAM, Role.WORKER, Role.ORGANISER, Role.MONITOR, Role.RATER})
 KNOWN = ALL - {Role.VISITOR}
 TEAM = frozenset({Role.TEAM})
 OWNERS = frozenset({Role.TEAM, Role.ORGANISER})
+RATER = frozenset({Role.RATER})
+READERS = frozenset({Role.RATER, Role.ORGANISER})
 WORKER = frozenset({Role.WORKER})
 ORGANISER = frozenset({Role.ORGANISER})
 WATCHERS = frozenset({Role.ORGANISER, Role.MONITOR})
@@ -47,6 +49,10 @@ ACCESS: dict[tuple[str, str], frozenset[Role]] = {
     ("GET", "/api/tracks"): ALL,
     ("GET", "/api/tracks/{track_name}"): ALL,
     ("GET", "/api/tracks/{track_name}/places.csv"): ALL,
+    ("POST", "/api/tracks/{track_name}/report"): TEAM,
+    ("GET", "/api/tracks/{track_name}/reports"): ALL,
+    ("GET", "/api/tracks/{track_name}/reports/{team_id}"): ALL,
+    ("POST", "/api/tracks/{track_name}/reports/{team_id}/rating"): READERS,
     ("GET", "/api/final"): ALL,
     ("GET", "/api/final.csv"): ALL,
     ("POST", "/api/teams"): ALL,
@@ -105,6 +111,8 @@ ACCESS: dict[tuple[str, str], frozenset[Role]] = {
     ("GET", "/board"): ALL,
     ("GET", "/versus"): ALL,
     ("GET", "/tracks/{track_name}"): ALL,
+    ("GET", "/tracks/{track_name}/reports/{team_id}"): ALL,
+    ("GET", "/tracks/{track_name}/reports/{team_id}/file"): ALL,
     ("GET", "/final"): ALL,
     ("GET", "/start"): ALL,
     ("GET", "/start.ipynb"): ALL,
@@ -124,6 +132,9 @@ ACCESS: dict[tuple[str, str], frozenset[Role]] = {
     ("GET", "/me"): TEAM,
     ("POST", "/me/send"): TEAM,
     ("POST", "/me/check"): TEAM,
+    ("POST", "/me/report"): TEAM,
+    ("GET", "/reports"): READERS,
+    ("POST", "/reports"): RATER,
     ("GET", "/organiser"): ORGANISER,
     ("GET", "/organiser/alarms"): ORGANISER,
     ("POST", "/organiser/alarms/{alarm_id}"): ORGANISER,

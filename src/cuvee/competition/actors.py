@@ -1,4 +1,4 @@
-"""Who acts: a visitor, a team, a worker, an organiser, or the queue itself."""
+"""Who acts: a visitor, a team, a worker, a rater, an organiser, or the queue itself."""
 
 from dataclasses import dataclass
 

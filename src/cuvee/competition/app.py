@@ -13,10 +13,11 @@ from starlette.exceptions import HTTPException
 
 from cuvee.competition import queue
 from cuvee.competition.access import check_table, is_for_programs, who_asks
-from cuvee.competition.api import data, errors, metrics, open, organiser, teams, workers
+from cuvee.competition.api import data, errors, metrics, open, organiser, reports, teams, workers
 from cuvee.competition.door import Door
 from cuvee.competition.messages import keep_telling, messengers_of
 from cuvee.competition.not_sent import forget_others
+from cuvee.competition.pages import report_routes as report_pages
 from cuvee.competition.pages import routes as pages
 from cuvee.competition.pages.errors import page_of_error
 from cuvee.competition.pages.render import style
@@ -54,7 +55,7 @@ def make_app(service: Service) -> FastAPI:
         dependencies=[Depends(who_asks)],
     )
     app.state.service = service
-    routers = [part.routes for part in (open, data, teams, organiser, workers, metrics, pages)]
+    routers = [part.routes for part in (open, data, teams, reports, organiser, workers, metrics, pages, report_pages)]
     check_table(routers)
     for router in routers:
         app.include_router(router)
@@ -110,6 +111,6 @@ def _look_out(service: Service, stop: threading.Event) -> None:
                 queue.reap(connection, service.limits, now)
             if cleaning.is_due(now):
                 with service.database.write() as connection:
-                    remove_old(connection, service.limits.keep, now)
+                    remove_old(connection, service.competition, service.limits.keep, now)
         except OperationalError as error:  # the database is away; the next look may find it
             log.warning("cannot look for lost runs and old rows: %s", error.orig)

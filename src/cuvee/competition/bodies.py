@@ -90,6 +90,13 @@ class Rated(Body):
     value: Annotated[float | None, Field(allow_inf_nan=False)]
 
 
+class GivenScore(Body):
+    """What a rater gives a report; null takes it back. The organiser names the rater, and a rater none."""
+
+    value: Annotated[float | None, Field(allow_inf_nan=False)]
+    rater: Annotated[str, Field(max_length=80), AfterValidator(_visible)] = ""
+
+
 class Deadline(Body):
     """A phase, and when it closes from now on."""
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import httpx2
 
@@ -89,6 +90,28 @@ class Client:
                 return
             last = now
             self.sleep(seconds)
+
+    def report(self, track: str, content: bytes) -> dict[str, Any]:
+        """Hand in a report, in place of an earlier one."""
+        headers = {"Content-Type": "application/octet-stream"}
+        return dict(self._ask("POST", f"/api/tracks/{quote(track, safe='')}/report", content=content, headers=headers))
+
+    def reports(self, track: str) -> list[dict[str, Any]]:
+        """Return the reports of a track that this token may read."""
+        return list(self._ask("GET", f"/api/tracks/{quote(track, safe='')}/reports"))
+
+    def report_of(self, track: str, team: int) -> bytes:
+        """Return a team's report as it came."""
+        return self._answer("GET", f"/api/tracks/{quote(track, safe='')}/reports/{team}").content
+
+    def rate(self, track: str, team: int, value: float | None, rater: str = "") -> list[dict[str, Any]]:
+        """Enter what a rater gives a report; None takes it back."""
+        body = {"value": value, "rater": rater}
+        return list(self._ask("POST", f"/api/tracks/{quote(track, safe='')}/reports/{team}/rating", json=body))
+
+    def tracks(self) -> list[dict[str, Any]]:
+        """Return all tracks as the server shows them."""
+        return list(self._ask("GET", "/api/tracks"))
 
     def organise(self, verb: str, body: Any = None) -> Any:
         """Do one of the organiser's verbs that have no more than a path."""

@@ -7,7 +7,7 @@ from datetime import timedelta
 from sqlalchemy.engine import Connection
 
 from cuvee.competition.facts import EXTENDED, fact
-from cuvee.submission.competition import Competition, Phase
+from cuvee.submission.competition import Competition, Phase, Track
 
 
 def in_force(connection: Connection, competition: Competition) -> Competition:
@@ -24,4 +24,14 @@ def with_more_time(competition: Competition, seconds: Mapping[str, float]) -> Co
         more = timedelta(seconds=seconds.get(phase.name, 0.0))
         phases.append(replace(phase, opens=phase.opens + moved, closes=phase.closes + moved + more))
         moved += more
-    return replace(competition, phases=tuple(phases))
+    tracks = tuple(_with_more_time(track, competition, seconds) for track in competition.tracks)
+    return replace(competition, phases=tuple(phases), tracks=tracks)
+
+
+def _with_more_time(track: Track, competition: Competition, seconds: Mapping[str, float]) -> Track:
+    """Move a track's deadline for reports by as much as the phases that close no later than it."""
+    if track.upload is None or track.upload.closes is None:
+        return track
+    closes = track.upload.closes
+    more = sum(seconds.get(phase.name, 0.0) for phase in competition.phases if phase.closes <= closes)
+    return replace(track, upload=replace(track.upload, closes=closes + timedelta(seconds=more)))

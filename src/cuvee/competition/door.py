@@ -47,7 +47,8 @@ class Door:
             return
         request, limits = Request(scope), self._service.limits
         line = line_of(scope["method"], scope["path"])
-        body = Body(request, receive, most_bytes(line, limits), limits.body_seconds)
+        most = most_bytes(line, limits, self._service.largest_report)
+        body = Body(request, receive, most, limits.body_seconds)
         try:
             if line is not None:
                 scope[ADMITTED] = await run_in_threadpool(self._admitted, request, line)
@@ -145,13 +146,17 @@ class Body:
         return HTTPException(408, f"the body did not come within {self._seconds:g} seconds")
 
 
-def most_bytes(line: Line | None, limits: Limits) -> int:
-    """Return how large the body of a request may be."""
+def most_bytes(line: Line | None, limits: Limits, largest_report: int = 0) -> int:
+    """Return how large the body of a request may be; `largest_report` may be handed in."""
     match line:
         case ("POST", "/api/submissions"):
             return limits.archive_bytes
         case ("POST", "/me/send"):
             return limits.archive_bytes + limits.json_bytes  # the other fields of the form
+        case ("POST", "/api/tracks/{track_name}/report"):
+            return largest_report
+        case ("POST", "/me/report"):
+            return largest_report + limits.json_bytes
         case ("POST", "/api/worker/runs/{run_id}/finish"):
             return limits.verdict_bytes
         case _:

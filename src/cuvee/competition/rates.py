@@ -16,7 +16,14 @@ TEAMS_OF_AN_ADDRESS = 20
 """A class or a company sends from one address: it may send as much as so many teams."""
 
 REGISTER = frozenset({("POST", "/api/teams"), ("POST", "/join")})
-SEND = frozenset({("POST", "/api/submissions"), ("POST", "/me/send")})
+SEND = frozenset(
+    {
+        ("POST", "/api/submissions"),
+        ("POST", "/me/send"),
+        ("POST", "/api/tracks/{track_name}/report"),
+        ("POST", "/me/report"),
+    }
+)
 
 
 def counted(request: Request, line: Line, actor: Actor, limits: Limits) -> Iterator[tuple[Rate, str]]:

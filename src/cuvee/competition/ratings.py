@@ -1,4 +1,4 @@
-"""What raters give written reports: entered by the organiser, and out with the final ranking."""
+"""What raters give written reports: entered by the organiser or by themselves, and out with the final ranking."""
 
 from datetime import datetime
 
@@ -19,7 +19,7 @@ MOST_RATERS = 50
 
 def rate(
     connection: Connection,
-    organiser: Actor,
+    by: Actor,
     competition: Competition,
     track_name: str,
     team_id: int,
@@ -29,7 +29,8 @@ def rate(
 ) -> None:
     """Enter what a rater gives a team's report, in place of an earlier one; None takes it back.
 
-    A final that is out is made again. Raises Refusal for a track that is not by reports, and for no such team.
+    A final that is out is made again. Raises Refusal for a track that is not by reports, for no such team, and for
+    somebody who is none of the raters, where the file names them.
     """
     hold_facts_alone(connection)
     track = competition.track(track_name)
@@ -41,6 +42,10 @@ def rate(
     has_length = 0 < len(name) <= 80
     if not has_length or not name.isprintable():
         raise Refusal("bad_request", "a rater has a name of at most 80 characters that can be shown")
+    if track.raters and name not in track.raters:
+        raise Refusal(
+            "bad_request", f"'{name}' is no rater of '{track.name}'", hint=f"one of {', '.join(track.raters)}"
+        )
     if value is not None and not 0 <= value <= track.scale:
         raise Refusal("bad_request", f"a report gets 0 to {track.scale:g}, not {value:g}")
     kind = connection.execute(sa.select(teams.c.kind).where(teams.c.id == team_id)).scalar()
@@ -54,9 +59,9 @@ def rate(
     if value is not None:
         _check_room(connection, track.name, team_id)
         connection.execute(ratings.insert().values(**whose, value=value, at=now))
-    audit.record(connection, organiser, "rated", f"team {team_id}", now, track=track.name, rater=name, value=value)
+    audit.record(connection, by, "rated", f"team {team_id}", now, track=track.name, rater=name, value=value)
     changed(connection)
-    rank_again(connection, organiser, competition, now, why=f"the report of team {team_id} was rated")
+    rank_again(connection, by, competition, now, why=f"the report of team {team_id} was rated")
 
 
 def _check_room(connection: Connection, track: str, team_id: int) -> None:

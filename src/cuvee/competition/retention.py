@@ -1,5 +1,5 @@
 """What is not kept for ever: logs of jobs, sessions, tokens that ended, workers that are gone, archives of cancelled
-submissions that earlier versions left. Verdicts, scores, moves and the audit log stay.
+submissions that earlier versions left, reports that nobody publishes. Verdicts, scores, moves and the audit log stay.
 """
 
 from collections.abc import Mapping
@@ -10,11 +10,13 @@ from sqlalchemy.engine import Connection
 
 from cuvee.competition import audit
 from cuvee.competition.actors import QUEUE
+from cuvee.competition.reports import let_go
 from cuvee.competition.runs import PUBLIC
 from cuvee.competition.states import State
 from cuvee.competition.submissions import DROPPED, drop
 from cuvee.competition.tables import archives, logs, runs, submissions, tokens, workers
 from cuvee.competition.tokens import forget_sessions
+from cuvee.submission.competition import Competition
 
 LOG_IS_GONE = "[this log is not kept any more]"
 BETWEEN_LOOKS = timedelta(hours=1)
@@ -34,7 +36,7 @@ class Duty:
         return True
 
 
-def remove_old(connection: Connection, keep: timedelta, now: datetime) -> Mapping[str, int]:
+def remove_old(connection: Connection, competition: Competition, keep: timedelta, now: datetime) -> Mapping[str, int]:
     """Remove what has been over for longer than `keep`, and sessions that are over.
 
     Returns how many rows were removed or emptied, by table, but for sessions; a line of the audit log says the same.
@@ -46,6 +48,7 @@ def remove_old(connection: Connection, keep: timedelta, now: datetime) -> Mappin
         "tokens": _remove_tokens(connection, before),
         "workers": _forget_workers(connection, before),
         "archives": _drop_archives(connection, before),
+        "reports": let_go(connection, competition, before),
     }
     removed = {table: count for table, count in counts.items() if count}
     if removed:

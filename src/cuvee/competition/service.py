@@ -45,6 +45,11 @@ class Service:
         return open_data_room(self.competition)
 
     @cached_property
+    def largest_report(self) -> int:
+        """How many bytes a report may have that is handed in here."""
+        return max((track.upload.max_bytes for track in self.competition.tracks if track.upload), default=0)
+
+    @cached_property
     def task_cards(self) -> tuple[TaskCard, ...]:
         """What the guide says of each task, read once."""
         return task_cards(self.competition)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from sqlalchemy.engine import Connection
+
 from cuvee.competition.actors import VISITOR
 from cuvee.competition.audit import head
 from cuvee.competition.board import PARTICIPANT, make_board
@@ -15,6 +17,7 @@ from cuvee.competition.pages.final_page import final_drawing, verdict_of
 from cuvee.competition.pages.prose import news_of, rules_in_prose
 from cuvee.competition.pages.render import text
 from cuvee.competition.pages.track_page import track_values
+from cuvee.competition.reports import report_with_content, reports_of
 from cuvee.competition.service import Service
 from cuvee.competition.states import MEANING
 from cuvee.competition.track_views import track_view
@@ -26,6 +29,7 @@ from cuvee.competition.views import (
     submission_views,
     team_view,
 )
+from cuvee.submission.competition import Track
 
 MOST_ON_TOP = 5
 
@@ -37,7 +41,25 @@ def write_site(service: Service, folder: Path) -> int:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
-    return len(pages)
+    files = _report_files(service)
+    for name, report in files.items():
+        (folder / name).write_bytes(report)
+    return len(pages) + len(files)
+
+
+def _report_files(service: Service) -> dict[str, bytes]:
+    """Return the reports that everybody may read, by the names of their files."""
+    files = {}
+    with service.database.read() as connection:
+        for track in service.competition.tracks:
+            for number, name in _file_names(connection, track).items():
+                _, files[name] = report_with_content(connection, VISITOR, service.competition, track.name, number)
+    return files
+
+
+def _file_names(connection: Connection, track: Track) -> dict[int, str]:
+    """Return the files of the reports that everybody may read, by the team's number."""
+    return {report.team_id: report.file for report in reports_of(connection, VISITOR, track) if report.is_kept}
 
 
 def _pages(service: Service) -> dict[str, str]:
@@ -51,7 +73,8 @@ def _pages(service: Service) -> dict[str, str]:
         is_frozen = fact(connection, FROZEN) is not None
         record, now, keys = head(connection), service.now(connection), key_views(connection)
         counted = numbers(connection)
-        tracks = [track_view(connection, service.tracks.board(each.name)) for each in of.tracks]
+        tracks = [track_view(connection, service.tracks.board(each.name), service.competition) for each in of.tracks]
+        files = {each.name: _file_names(connection, each) for each in of.tracks}
         sent = submission_views(connection, VISITOR, team_id=None, limit=100_000)
         shown = {each.id: submission_view(connection, VISITOR, each.id, of) for each in sent}
         teams = {each.team.id: team_view(connection, VISITOR, each.team.id) for each in sent}
@@ -94,7 +117,7 @@ def _pages(service: Service) -> dict[str, str]:
         "final.csv": final_csv(final),
     }
     for track in tracks:
-        values = {**common, **track_values(of, track)}
+        values = {**common, **track_values(of, track), "reports": files[track.name]}
         made[f"track-{track.name}.html"] = text("track", values, static_site=True)
         made[f"track-{track.name}.json"] = track.model_dump_json(indent=1)
     for number, one in shown.items():

@@ -25,13 +25,17 @@ class State(StrEnum):
 
 
 class Role(StrEnum):
-    """Who acts. `queue` is the server, when a lease runs out or a worker fails its own test; `monitor` watches it."""
+    """Who acts. `queue` is the server, when a lease runs out or a worker fails its own test; `monitor` watches it.
+
+    A `rater` reads and rates the reports of the tracks that name them.
+    """
 
     VISITOR = "visitor"
     TEAM = "team"
     WORKER = "worker"
     ORGANISER = "organiser"
     MONITOR = "monitor"
+    RATER = "rater"
     QUEUE = "queue"
 
 

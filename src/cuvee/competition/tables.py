@@ -225,6 +225,18 @@ ratings = Table(
     Column("at", Moment, nullable=False),
 )
 
+reports = Table(
+    "reports",
+    metadata,
+    Column("track", String(100), primary_key=True),
+    Column("team_id", ForeignKey("teams.id"), primary_key=True),
+    Column("kind", String(10), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("sent_at", Moment, nullable=False),
+)
+
 track_places = Table(
     "track_places",
     metadata,

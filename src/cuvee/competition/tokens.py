@@ -26,6 +26,7 @@ PREFIX = {
     Role.WORKER: "cuvee-worker_",
     Role.ORGANISER: "cuvee-organiser_",
     Role.MONITOR: "cuvee-monitor_",
+    Role.RATER: "cuvee-rater_",
 }
 SESSION_PREFIX = "cuvee-session_"
 SESSION = timedelta(hours=12)

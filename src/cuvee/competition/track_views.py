@@ -1,12 +1,17 @@
 """What is shown of a track: its rule, its board and its final."""
 
+from datetime import datetime
+
 from sqlalchemy.engine import Connection
 
+from cuvee.competition.actors import VISITOR
+from cuvee.competition.deadlines import in_force
 from cuvee.competition.facts import PUBLISHED, fact
+from cuvee.competition.reports import reports_of
 from cuvee.competition.track_order import UNITS, Standing
 from cuvee.competition.tracks import TrackBoard, final_rows
 from cuvee.competition.views import TeamView, View, kind_of
-from cuvee.submission.competition import TrackKind
+from cuvee.submission.competition import Competition, Track, TrackKind
 
 
 class TrackPlaceView(View):
@@ -30,8 +35,19 @@ class TrackPlaceView(View):
     raters: int
 
 
+class UploadView(View):
+    """How reports are handed in here. Where `published`, everybody reads them after the reveal."""
+
+    max_bytes: int
+    closes: datetime
+    published: bool
+
+
 class TrackView(View):
-    """A track: what counts in which unit, its board by public results, and its final once it is published."""
+    """A track: what counts in which unit, its board by public results, and its final once it is published.
+
+    `reports` are the teams whose reports everybody may read.
+    """
 
     name: str
     title: str
@@ -44,11 +60,13 @@ class TrackView(View):
     at_least: float
     scale: float
     published: bool
+    upload: UploadView | None
+    reports: list[int]
     board: list[TrackPlaceView]
     final: list[TrackPlaceView]
 
 
-def track_view(connection: Connection, board: TrackBoard) -> TrackView:
+def track_view(connection: Connection, board: TrackBoard, competition: Competition) -> TrackView:
     """Show a track."""
     track = board.track
     limits = {} if track.within is None else {track.within.cost: track.within.most}
@@ -64,8 +82,20 @@ def track_view(connection: Connection, board: TrackBoard) -> TrackView:
         at_least=track.at_least,
         scale=track.scale,
         published=fact(connection, PUBLISHED) is not None,
+        upload=_upload(in_force(connection, competition), track),
+        reports=[report.team_id for report in reports_of(connection, VISITOR, track) if report.is_kept],
         board=list(map(_track_place, board.rows)),
         final=list(map(_track_place, final_rows(connection, track))),
+    )
+
+
+def _upload(competition: Competition, track: Track) -> UploadView | None:
+    """Show how reports are handed in. `competition` is as it is in force."""
+    own = competition.track(track.name)
+    if own is None or own.upload is None:
+        return None
+    return UploadView(
+        max_bytes=own.upload.max_bytes, closes=competition.upload_closes(own), published=own.upload.published
     )
 
 

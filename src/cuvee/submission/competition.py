@@ -242,12 +242,28 @@ class Limit:
 
 
 @dataclass(frozen=True)
+class Upload:
+    """How teams hand reports in on the site: a file of at most `max_bytes`, replaced until `closes`.
+
+    `closes` is None for the end of the last phase that takes entries. Where `published`, everybody reads the reports
+    once the final ranking is out.
+    """
+
+    max_bytes: int
+    closes: datetime | None = None
+    published: bool = False
+
+
+@dataclass(frozen=True)
 class Track:
     """A ranking beside the main ranking, with a board and a final of its own.
 
     `by` is what counts: the score of entries within a limit, the score for each token, the gap between the score that
     a team claims and that of the judge, or what raters give a written report, from 0 to `scale`. Entries that score
     less than `at_least` on the board have no place.
+
+    `upload` says how reports are handed in, None where that is done elsewhere. `raters` may read and rate them with
+    tokens of their own.
     """
 
     name: str
@@ -257,6 +273,8 @@ class Track:
     within: Limit | None = None
     at_least: float = 0.0
     scale: float = 10.0
+    upload: Upload | None = None
+    raters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -331,6 +349,13 @@ class Competition:
     def track(self, name: str) -> Track | None:
         """Return a track by its name; None where there is none."""
         return next((track for track in self.tracks if track.name == name), None)
+
+    def upload_closes(self, track: Track) -> datetime:
+        """Return until when reports of a track are taken."""
+        if track.upload is not None and track.upload.closes is not None:
+            return track.upload.closes
+        taking = self.public_phases or self.phases
+        return max(phase.closes for phase in taking)
 
     def task(self, name: str) -> CompetitionTask:
         """Return a task by its name."""

@@ -43,10 +43,14 @@ from cuvee.submission.competition import (
     Tier,
     Track,
     TrackKind,
+    Upload,
     Wall,
 )
 
 T = TypeVar("T")
+
+MOST_REPORT_BYTES = 20_000_000
+"""Reports lie in the database, each as one value."""
 
 
 def _amount(value: Any) -> Any:
@@ -94,6 +98,7 @@ Positive = Annotated[float, BeforeValidator(_float), Field(gt=0, allow_inf_nan=F
 Count = Annotated[int, Field(ge=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 OnHub = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}@[0-9a-f]{40}$")]
+RaterName = Annotated[str, Field(pattern=r"^[^\s\x00-\x1f\x7f]+( [^\s\x00-\x1f\x7f]+)*$", max_length=80)]
 Address = Annotated[str, Field(pattern=r"^https?://[^\s<>\"]+$", max_length=500)]
 
 
@@ -227,6 +232,12 @@ class _Within(_Strict):
     )
 
 
+class _Upload(_Strict):
+    max: Annotated[Bytes, Field(le=MOST_REPORT_BYTES)] = 5_000_000
+    closes: Moment | None = Field(default=None, description="by default the end of the last phase that takes entries")
+    published: bool = Field(default=False, description="whether everybody reads the reports after the reveal")
+
+
 class _Track(_Strict):
     name: Name
     by: TrackKind
@@ -235,6 +246,8 @@ class _Track(_Strict):
     within: _Within | None = None
     at_least: Annotated[float, BeforeValidator(_float), Field(ge=0, le=1)] = 0.0
     scale: Positive = 10.0
+    upload: _Upload | None = Field(default=None, description="how reports are handed in on the site; none: elsewhere")
+    raters: Annotated[list[RaterName], Field(max_length=50)] = Field(default=[], description="who rates reports")
 
 
 class _Teams(_Strict):
@@ -357,6 +370,12 @@ def _odd_tracks(track: _Track) -> Iterator[tuple[str, str]]:
     if track.by == "report" and track.at_least:
         yield f"the track {shown(track.name)} is by 'report', which has no score", "take `at_least` out"
 
+    if track.by != "report" and (track.upload or track.raters):
+        what = "`upload`" if track.upload else "`raters`"
+        yield f"the track {shown(track.name)} is by '{track.by}', which has no reports", f"take {what} out"
+    if len(set(track.raters)) < len(track.raters):
+        yield f"the track {shown(track.name)} names a rater twice", "name each once"
+
 
 def _repeated(entries: Sequence[T], key: str, name: Callable[[T], str], document: Document) -> Iterator[CuveeError]:
     names = [name(entry) for entry in entries]
@@ -443,6 +462,7 @@ def _task(written: _Task) -> CompetitionTask:
 
 def _track(written: _Track) -> Track:
     limit = next(iter(_limits(written.within)), None)
+    upload = written.upload
     return Track(
         name=written.name,
         title=written.title or written.name,
@@ -451,6 +471,8 @@ def _track(written: _Track) -> Track:
         within=limit,
         at_least=written.at_least,
         scale=written.scale,
+        upload=None if upload is None else Upload(upload.max, upload.closes, upload.published),
+        raters=tuple(written.raters),
     )
 
 

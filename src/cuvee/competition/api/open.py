@@ -202,7 +202,7 @@ def track(service: Serves, _actor: Asks, track_name: TrackName) -> TrackView:
     """Show a track: its board, and its final once it is published."""
     board = service.tracks.board(track_name)
     with service.database.read() as connection:
-        return track_view(connection, board)
+        return track_view(connection, board, service.competition)
 
 
 @routes.get("/api/tracks/{track_name}/places.csv", response_class=Response, responses=CSV)

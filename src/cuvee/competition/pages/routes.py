@@ -49,6 +49,7 @@ from cuvee.competition.pages.versus_page import versus_values
 from cuvee.competition.rated import ratings_of
 from cuvee.competition.ratings import rate
 from cuvee.competition.refusals import Refusal
+from cuvee.competition.reports import Report, reports_of
 from cuvee.competition.runs import HIDDEN, PUBLIC
 from cuvee.competition.service import Service
 from cuvee.competition.stand import answered, how_it_stands
@@ -80,6 +81,9 @@ MOST_FIELD_BYTES = 100_000
 MOST_ON_TOP = 5
 MOST_QUEUED = 100
 MOST_TEAMS = 200
+
+HOMES = {Role.ORGANISER: "/organiser", Role.RATER: "/reports", Role.TEAM: "/me"}
+"""Where somebody is after signing in."""
 
 routes = APIRouter(include_in_schema=False)
 STATIC = ("htmx.min.js", "pages.js")
@@ -173,7 +177,7 @@ def track(request: Request, service: Serves, actor: Asks, track_name: TrackName)
     """A track: its board, and its final once it is published."""
     board = service.tracks.board(track_name)
     with service.database.read() as connection:
-        shown = track_view(connection, board)
+        shown = track_view(connection, board, service.competition)
     reader = actor.team_id if actor.role is Role.TEAM else None
     reading = read_pages(track_name, request.query_params, reader)
     return page(request, "track", actor, **track_values(service.competition, shown, reading))
@@ -300,10 +304,10 @@ def sign_in(request: Request, service: Serves, actor: Asks, form: Form) -> Respo
     try:
         with service.database.read() as connection:
             found = actor_of(connection, str(form.get("token", "")).strip(), service.now(connection))
-        found.needs(Role.TEAM, Role.ORGANISER)
+        found.needs(Role.TEAM, Role.ORGANISER, Role.RATER)
     except Refusal as refusal:
         return page(request, "sign_in", actor, status=refusal.status, problem=refusal, next=after)
-    home = "/organiser" if found.role is Role.ORGANISER else "/me"
+    home = HOMES[found.role]
     return _sign_in(request, service, _go(home if after == "/" else after), found)
 
 
@@ -323,7 +327,7 @@ def me(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
 
     `?from=7` starts from the recipe of that submission, `?baseline=average` from a baseline's.
     """
-    return _me(request, service, actor, None, recipe=_recipe_to_start_from(request, service, actor))
+    return me_page(request, service, actor, None, recipe=_recipe_to_start_from(request, service, actor))
 
 
 @routes.post("/me/check")
@@ -354,7 +358,7 @@ def send(request: Request, service: Serves, actor: Asks, form: Form) -> Response
         made = take(service, actor, archive, title, None, service.now())
     except CuveeError as error:
         refusal = error if isinstance(error, Refusal) else Refusal("bad_archive", _said(error), hint=error.hint)
-        return _me(request, service, actor, refusal, recipe=recipe)
+        return me_page(request, service, actor, refusal, recipe=recipe)
     return _go(f"/submissions/{made.id}")
 
 
@@ -521,7 +525,7 @@ def act_on_console(service: Serves, actor: Asks, form: Form) -> Response:
             case "pause" | "resume" as verb:
                 pause(connection, actor, verb == "pause", now)
             case "move-up":
-                number, purpose = _number(form.get("submission")), str(form.get("purpose", PUBLIC))
+                number, purpose = read_number(form.get("submission")), str(form.get("purpose", PUBLIC))
                 move_up(connection, actor, number, purpose, now)
             case "judge-many":
                 state, _, reason_code = str(form.get("which", "")).partition(":")
@@ -529,7 +533,7 @@ def act_on_console(service: Serves, actor: Asks, form: Form) -> Response:
             case "announce":
                 announce(connection, actor, str(form.get("text", ""))[:2000].replace("\0", ""), now)
             case "take-back":
-                take_back(connection, actor, _number(form.get("number")), now)
+                take_back(connection, actor, read_number(form.get("number")), now)
             case "extend":
                 of = in_force(connection, service.competition)
                 extend(connection, actor, of, str(form.get("phase", "")), _utc(str(form.get("closes", ""))), now)
@@ -538,7 +542,7 @@ def act_on_console(service: Serves, actor: Asks, form: Form) -> Response:
     return _go("/organiser")
 
 
-def _number(text: object) -> int:
+def read_number(text: object) -> int:
     if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 10:
         return int(text)
     raise Refusal("bad_request", "expected a number")
@@ -558,14 +562,14 @@ def _utc(text: str) -> datetime:
 def rate_report(service: Serves, actor: Asks, form: Form) -> Response:
     """Enter what a rater gives a team's report; an empty score takes one back."""
     track, rater = str(form.get("track", "")), str(form.get("rater", ""))[:200]
-    value = _score(str(form.get("value", "")).strip())
+    value = read_score(str(form.get("value", "")).strip())
     with service.database.write() as connection:
         now, of = service.now(connection), service.competition
-        rate(connection, actor, of, track, _number(form.get("team")), rater, value, now)
+        rate(connection, actor, of, track, read_number(form.get("team")), rater, value, now)
     return _go(f"/organiser#rate-{track}" if of.track(track) else "/organiser")
 
 
-def _score(text: str) -> float | None:
+def read_score(text: str) -> float | None:
     """Read a score as people write it; None for nothing."""
     if not text:
         return None
@@ -647,14 +651,31 @@ def _join(request: Request, service: Service, actor: Actor, problem: Refusal | N
     )
 
 
-def _me(request: Request, service: Service, actor: Actor, problem: Refusal | None, *, recipe: str = "") -> HTMLResponse:
+def me_page(
+    request: Request,
+    service: Service,
+    actor: Actor,
+    problem: Refusal | None,
+    *,
+    recipe: str = "",
+    problem_of_report: Refusal | None = None,
+) -> HTMLResponse:
+    """Show a team's own page, with what was refused."""
+    refused = problem or problem_of_report
     with service.database.read() as connection:
         sent = submission_views(connection, actor, team_id=actor.team_id, limit=200)
+        of = in_force(connection, service.competition)
+        now = service.now(connection)
+        handed_in = {track.name: reports_of(connection, actor, track) for track in of.tracks if track.upload}
     return page(
         request,
         "me",
         actor,
-        status=problem.status if problem else 200,
+        status=refused.status if refused else 200,
+        problem_of_report=problem_of_report,
+        closes={track.name: of.upload_closes(track) for track in of.tracks if track.upload},
+        own_reports={name: own_report(listed, actor) for name, listed in handed_in.items()},
+        now=now,
         sent=sent,
         quota=quota_of(service, actor),
         problem=problem,
@@ -662,6 +683,11 @@ def _me(request: Request, service: Service, actor: Actor, problem: Refusal | Non
         baselines=list(service.baselines),
         check=service.recipes.check(recipe) if recipe.strip() else None,
     )
+
+
+def own_report(listed: Sequence[Report], actor: Actor) -> Report | None:
+    """Return a team's own report, among those that it may read."""
+    return next((report for report in listed if report.team_id == actor.team_id), None)
 
 
 def _sign_in(request: Request, service: Service, answer: Response, found: Actor) -> Response:

@@ -102,7 +102,7 @@ def read_results(connection: Connection, competition: Competition, now: datetime
         numbers=numbers(connection),
         final=final,
         methods=methods_used(sent.values(), final),
-        tracks=tuple(track_view(connection, TrackBoard(track, 0, ())) for track in competition.tracks),
+        tracks=tuple(track_view(connection, TrackBoard(track, 0, ()), competition) for track in competition.tracks),
         sent=sent,
     )
 
