@@ -8,6 +8,7 @@ from competition.made import Clock, tiny_competition
 from competition.serving import FakeJudge, Served, serve
 from cuvee.competition.database import Database, open_database, sqlite_url
 from cuvee.competition.site import write_site
+from cuvee.competition.tables import teams
 
 PAGES = (
     "/",
@@ -54,6 +55,19 @@ def test_chosen_submissions_are_judged_on_private_items_and_published_with_their
         assert place["gap"] == pytest.approx(public["score"]["value"] - place["score"]["value"])
         assert public["recipe"] is not None, "recipes are public once it is over"
     assert "Final ranking" in served.page(None, "/final").text
+
+
+def test_a_ranking_without_participants_has_the_organisers_own_entries(everywhere: Served) -> None:
+    number = everywhere.send()
+    everywhere.judge_all()
+    with everywhere.service.database.write() as connection:
+        connection.execute(teams.update().where(teams.c.id == everywhere.teams["team"]).values(kind="baseline"))
+    everywhere.ask("organiser", "POST", "/api/organiser/freeze")
+    everywhere.judge_all()
+    assert everywhere.ask("organiser", "POST", "/api/organiser/publish").json() == {"count": 1}
+    [place] = everywhere.ask(None, "GET", "/api/final").json()["places"]
+    assert (place["submission"], place["ranks"]) == (number, None)
+    assert everywhere.page(None, "/final").status_code == everywhere.page(None, "/").status_code == 200
 
 
 def test_a_final_ranking_is_not_published_before_all_of_it_is_judged(served: Served) -> None:

@@ -202,7 +202,7 @@ def test_the_whole_way_by_forms(everywhere: Served) -> None:
     assert (wrong.status_code, "This is a zip file" in wrong.text) == (422, True)
     sent = post("team", "/me/report", {"track": "paper"}, report=("report.md", MARKDOWN))
     assert sent.headers["location"] == "/me#reports"
-    assert "Your report</a>, 0 kB, came" in everywhere.page("team", "/me").text
+    assert f"Your report</a>, {len(MARKDOWN)} B, came" in everywhere.page("team", "/me").text
     signed = everywhere.http.post("/sign-in", data={"token": everywhere.tokens["Ada"]})
     assert signed.headers["location"] == "/reports"
     everywhere.http.cookies.clear()

@@ -52,6 +52,7 @@ def new(
     phases = ", ".join(f"{phase.name} until {phase.closes:%Y-%m-%d}" for phase in made.phases)
     typer.echo(f"{made.folder}: {made.title}; {phases}")
     typer.echo(f"keep {made.folder / 'private'} to yourself", err=True)
+    typer.echo(f"next: cuvee competition check {folder}, then cuvee competition serve {folder}", err=True)
 
 
 @app.command("check")

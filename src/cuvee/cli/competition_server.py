@@ -2,9 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import typer
+
+if TYPE_CHECKING:
+    from cuvee.competition.final import Finals
 
 
 def _warn_of_password(context: typer.Context, url: str | None) -> str | None:
@@ -148,6 +152,7 @@ def final(
     """Make the final ranking: freeze, wait until the chosen submissions are judged on private items, publish."""
     _need_extra()
     from cuvee.competition import final as finals
+    from cuvee.competition.deadlines import in_force
     from cuvee.competition.local import ORGANISER, open_service
     from cuvee.errors import RecipeError
 
@@ -155,11 +160,33 @@ def final(
         raise RecipeError(f"there is no step {verb!r}", hint=f"expected one of {', '.join(FINAL_VERBS)}")
     service = open_service(folder, database)
     with service.database.write() as connection:
+        now = service.now(connection)
         if verb != "status":
-            getattr(finals, verb)(connection, ORGANISER, service.competition, service.now(connection))
+            getattr(finals, verb)(connection, ORGANISER, service.competition, now)
         state = finals.finals(connection)
+        of = in_force(connection, service.competition)
+    for phase in of.public_phases if verb == "freeze" else ():
+        if phase.closes > now:
+            typer.echo(
+                f"the phase {phase.name} was to take entries until {phase.closes:%Y-%m-%d %H:%M} UTC, and takes none "
+                f"from now on; `cuvee competition final {folder} unfreeze` calls that off before a final run begins",
+                err=True,
+            )
     document = {"frozen": state.frozen, "ready": state.is_ready, "published": state.published, "runs": state.states}
     typer.echo(json.dumps(document))
+    typer.echo(_next_step(state, folder), err=True)
+
+
+def _next_step(state: "Finals", folder: Path) -> str:
+    """Say what an organiser does next."""
+    command = f"cuvee competition final {folder}"
+    if state.published:
+        return f"the final ranking is out; next: cuvee competition report {folder} OUT, which writes tables and figures"
+    if state.is_ready:
+        return f"all final runs are over: {state.in_words or 'none'}; next: {command} publish"
+    if state.frozen:
+        return f"frozen, final runs: {state.in_words}; workers judge them. Look again: {command}"
+    return f"not begun; next, once no more entries shall come: {command} freeze"
 
 
 def proposal(

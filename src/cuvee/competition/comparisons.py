@@ -169,7 +169,9 @@ def all_differences(entries: Sequence[Items], weights: Mapping[str, float]) -> B
 
 
 def ranks(entries: Sequence[Items], weights: Mapping[str, float]) -> tuple[tuple[int, int], ...]:
-    """Return the best and the worst plausible rank of each entry."""
+    """Return the best and the worst plausible rank of each entry; nothing where there is none."""
+    if not entries:
+        return ()
     everybody = np.arange(len(entries))
     return tuple(Scores(entries, _shares(weights)).ranks(everybody, everybody, weights))
 

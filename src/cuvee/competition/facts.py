@@ -26,6 +26,9 @@ TOLD = "told"
 NOT_SENT = "messages_not_sent"
 """Ways of telling the organiser that fail, by name, since when and why."""
 
+SERVED = "served_rules"
+"""Version and SHA-256 of the `competition.yaml` that a server was last started with."""
+
 LAST_BACKUP = "last_backup"
 """When the newest backup was made, in ISO's form."""
 

@@ -49,6 +49,11 @@ class Finals:
         """Tell whether every run has ended."""
         return self.frozen and FINAL.issuperset(map(State, self.states))
 
+    @property
+    def in_words(self) -> str:
+        """Say how many runs are in which state: "3 queued, 2 scored"."""
+        return ", ".join(f"{count} {state}" for state, count in sorted(self.states.items()))
+
 
 def freeze(connection: Connection, organiser: Actor, competition: Competition, now: datetime) -> int:
     """Take no more submissions, and queue those that teams chose; of a team that chose none, its best on the board.
@@ -60,8 +65,11 @@ def freeze(connection: Connection, organiser: Actor, competition: Competition, n
     if fact(connection, FROZEN) is not None:
         raise Refusal("wrong_state", "the final ranking is being made already")
     _check_nothing_is_open(connection)
-    set_fact(connection, FROZEN, now.isoformat())
     chosen = all_chosen(connection, competition)
+    if not chosen:
+        hint = "extend the phase, or see on the organiser's page why entries have none"
+        raise Refusal("wrong_state", "no entry has a score, so there is nothing to rank", hint=hint)
+    set_fact(connection, FROZEN, now.isoformat())
     change_fact(connection, CHOSEN, choice_of(connection, competition))
     earlier = {row.submission_id: row.id for row in connection.execute(sa.select(runs).where(runs.c.purpose == HIDDEN))}
     for submission_id in chosen:
@@ -113,8 +121,14 @@ def publish(connection: Connection, organiser: Actor, competition: Competition, 
     state = finals(connection)
     if state.published:
         raise Refusal("wrong_state", "the final ranking is published already")
+    if not state.frozen:
+        message = "the final ranking is not begun: nothing was judged on private items yet"
+        raise Refusal(
+            "wrong_state", message, hint="freeze first, which takes no more entries, and wait for the workers"
+        )
     if not state.is_ready:
-        raise Refusal("wrong_state", f"the final runs are not all over: {state.states}", hint="freeze first, then wait")
+        message = f"the final runs are not all over: {state.in_words}"
+        raise Refusal("wrong_state", message, hint="wait for the workers; the organiser's page says how far they are")
     if state.states.get(State.ERRORED.value):
         raise Refusal("wrong_state", "some final runs stopped by our failure", hint="run them again, or cancel them")
     _check_all_were_judged(connection, competition)

@@ -15,6 +15,7 @@ from cuvee.competition.actors import Actor
 from cuvee.competition.app import make_app
 from cuvee.competition.audit import look_at_chain
 from cuvee.competition.connections import connection_class
+from cuvee.competition.facts import SERVED, change_fact, fact, hold_facts_alone
 from cuvee.competition.local import Workers, open_service, prepare
 from cuvee.competition.messages import messengers_of
 from cuvee.competition.service import Service
@@ -80,7 +81,26 @@ def ready(folder: Path, database_url: str | None) -> tuple[Service, Path | None]
         chain = look_at_chain(connection)
     if chain.broken:
         log.warning("%s", chain)
+    if rules_changed_in_silence(service):
+        log.warning(
+            "competition.yaml is not the one that was served before, and is version %d as that was: teams that have it "
+            "do not learn of the change. Raise 'version' and say in 'changelog' what is new",
+            service.competition.version,
+        )
     return service, prepare(service)
+
+
+def rules_changed_in_silence(service: Service) -> bool:
+    """Tell whether the file is another one than was served last, under the same version; from now on it is the last."""
+    present = {"version": service.competition.version, "digest": service.competition.digest}
+    with service.database.read() as connection:
+        earlier = fact(connection, SERVED)
+    if earlier == present:
+        return False
+    with service.database.write() as connection:
+        hold_facts_alone(connection)
+        change_fact(connection, SERVED, present)
+    return earlier is not None and earlier["version"] == present["version"]
 
 
 def work_beside(folder: Path, database_url: str | None, name: str, host: Host, *, once: bool) -> int:

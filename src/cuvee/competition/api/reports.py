@@ -78,7 +78,9 @@ def rate_one(
     if actor.role is Role.RATER:
         rater = actor.name
     if not rater:
-        raise Refusal("bad_request", "whose score is it?", hint="name the rater")
+        raise Refusal(
+            "bad_request", "whose score is it?", hint="name the rater: `--rater NAME`, or `rater` in the request"
+        )
     with service.database.write() as connection:
         now = service.now(connection)
         rate(connection, actor, service.competition, track_name, team_id, rater, body.value, now)
