@@ -123,6 +123,13 @@ def test_a_verdict_names_who_wins_and_a_few_of_many_who_share_it(sharing: int, s
     assert said.more[0] == "team 1 stands 7.0 points above the best baseline, average."
 
 
+def test_a_verdict_says_where_a_baseline_is_as_good() -> None:
+    baseline = place(1, []).model_copy(update={"team": TeamView(id=40, name="average", kind="baseline"), "ranks": None})
+    said = verdict_of(FinalView(published=True, places=[baseline, place(2, []).model_copy(update={"ranks": (1, 1)})]))
+    assert said is not None
+    assert said.more == ("team 2 stands level with the best baseline, average.",)
+
+
 def place(number: int, controls: list[ControlView]) -> FinalPlaceView:
     return FinalPlaceView(
         place=number,

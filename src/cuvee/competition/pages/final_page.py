@@ -81,16 +81,23 @@ def _more(winner: FinalPlaceView, places: Sequence[FinalPlaceView]) -> list[str]
     for kind in ("baseline", "parent"):
         best = next((place for place in places if place.team.kind == kind), None)
         if best is not None:
-            difference = winner.score.value - best.score.value
-            side = "above" if difference >= 0 else "below"
-            sentences.append(f"{who} stands {points(abs(difference))} points {side} the best {kind}, {best.team.name}.")
+            how_far = _how_far(winner.score.value - best.score.value)
+            sentences.append(f"{who} stands {how_far} the best {kind}, {best.team.name}.")
     baseline = next((place for place in places if place.team.kind == "baseline"), None)
     participants = [place for place in places if place.team.kind == "participant"]
     if baseline is not None:
-        behind = sum(place.place > baseline.place for place in participants)
+        behind = sum(place.score.value < baseline.score.value for place in participants)
         if behind:
             sentences.append(f"The baseline {baseline.team.name} stands above {behind} of {len(participants)} teams.")
     return sentences
+
+
+def _how_far(difference: float) -> str:
+    """Say by how many points something stands above or below, as they are shown."""
+    shown = points(abs(difference))
+    if shown == points(0.0):
+        return "level with"
+    return f"{shown} points {'above' if difference > 0 else 'below'}"
 
 
 def final_drawing(final: FinalView) -> Drawing | None:

@@ -63,9 +63,12 @@ def _report(results: Results, tables: tuple[Table, ...], figures: dict[str, str]
     if verdict is not None:
         sentences = [verdict.sentence, *verdict.more]
         parts += [in_markdown(" ".join(sentences)), ""]
-    opens, closes = of.phases[0].opens, of.phases[-1].closes
+    opens, closes = of.phases[0].opens, min(of.phases[-1].closes, results.published_at)
+    joined = "1 team" if counted.teams == 1 else f"{counted.teams} teams"
+    sent = "1 entry" if counted.entries == 1 else f"{counted.entries} entries"
+    scored = "1 has" if counted.judged == 1 else f"{counted.judged} have"
     parts += [
-        f"- {counted.teams} teams joined and sent {counted.entries} entries; {counted.judged} have a public score.",
+        f"- {joined} joined and sent {sent}; {scored} a public score.",
         f"- It ran from {opens:%Y-%m-%d} to {closes:%Y-%m-%d}; the ranking was published on "
         f"{results.published_at:%Y-%m-%d}.",
         f"- Rules: version {of.version} of `{in_markdown(of.name)}`, SHA-256 `{of.digest}`.",
