@@ -114,6 +114,31 @@ def reports_of(connection: Connection, reader: Actor, track: Track) -> list[Repo
     return [_report(row) for row in rows if _may_read(reader, track, row, is_out=is_out)]
 
 
+@dataclass(frozen=True)
+class OwnReport:
+    """What a team has handed in for a track, if anything, and until when it may hand in another."""
+
+    track: Track
+    upload: Upload
+    report: Report | None
+    closes: datetime
+    is_open: bool
+
+
+def own_reports(connection: Connection, team: Actor, competition: Competition, now: datetime) -> list[OwnReport]:
+    """Return a team's reports, one for each track that takes some. `competition` is as it is in force."""
+    found = []
+    for track in competition.tracks:
+        if track.upload is None:
+            continue
+        whose = sa.and_(reports.c.track == track.name, reports.c.team_id == team.team_id)
+        row = connection.execute(_rows().where(whose)).one_or_none()
+        closes = competition.upload_closes(track)
+        report = None if row is None else _report(row)
+        found.append(OwnReport(track, track.upload, report, closes, is_open=now < closes))
+    return found
+
+
 def report_with_content(
     connection: Connection, reader: Actor, competition: Competition, track_name: str, team_id: int
 ) -> tuple[Report, bytes]:

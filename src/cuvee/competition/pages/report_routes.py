@@ -77,11 +77,17 @@ def file(service: Serves, actor: Asks, track_name: TrackName, team_id: Number) -
 def all_reports(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
     """What a rater, or the organiser, has to read."""
     with service.database.read() as connection:
-        lists = [(track, _to_rate(connection, actor, track)) for track in service.competition.tracks if track.upload]
         of = in_force(connection, service.competition)
-        closes = {track.name: of.upload_closes(track) for track in of.tracks}
-    mine = [each for each in lists if actor.role is Role.ORGANISER or rates(actor, each[0])]
-    return page(request, "reports", actor, lists=mine, closes=closes)
+        lists = []
+        for track in of.tracks:
+            if _reads(actor, track):
+                lists.append((track, of.upload_closes(track), _to_rate(connection, actor, track)))
+    return page(request, "reports", actor, lists=lists)
+
+
+def _reads(actor: Actor, track: Track) -> bool:
+    """Tell whether somebody reads all reports of a track that takes some."""
+    return track.upload is not None and (actor.role is Role.ORGANISER or rates(actor, track))
 
 
 def _to_rate(connection: Connection, actor: Actor, track: Track) -> list[ToRate]:

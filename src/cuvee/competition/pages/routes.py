@@ -49,7 +49,7 @@ from cuvee.competition.pages.versus_page import versus_values
 from cuvee.competition.rated import ratings_of
 from cuvee.competition.ratings import rate
 from cuvee.competition.refusals import Refusal
-from cuvee.competition.reports import Report, reports_of
+from cuvee.competition.reports import own_reports
 from cuvee.competition.runs import HIDDEN, PUBLIC
 from cuvee.competition.service import Service
 from cuvee.competition.stand import answered, how_it_stands
@@ -665,17 +665,14 @@ def me_page(
     with service.database.read() as connection:
         sent = submission_views(connection, actor, team_id=actor.team_id, limit=200)
         of = in_force(connection, service.competition)
-        now = service.now(connection)
-        handed_in = {track.name: reports_of(connection, actor, track) for track in of.tracks if track.upload}
+        handed_in = own_reports(connection, actor, of, service.now(connection))
     return page(
         request,
         "me",
         actor,
         status=refused.status if refused else 200,
         problem_of_report=problem_of_report,
-        closes={track.name: of.upload_closes(track) for track in of.tracks if track.upload},
-        own_reports={name: own_report(listed, actor) for name, listed in handed_in.items()},
-        now=now,
+        handed_in=handed_in,
         sent=sent,
         quota=quota_of(service, actor),
         problem=problem,
@@ -683,11 +680,6 @@ def me_page(
         baselines=list(service.baselines),
         check=service.recipes.check(recipe) if recipe.strip() else None,
     )
-
-
-def own_report(listed: Sequence[Report], actor: Actor) -> Report | None:
-    """Return a team's own report, among those that it may read."""
-    return next((report for report in listed if report.team_id == actor.team_id), None)
 
 
 def _sign_in(request: Request, service: Service, answer: Response, found: Actor) -> Response:
