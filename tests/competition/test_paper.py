@@ -84,7 +84,7 @@ def test_each_track_has_its_table_and_those_by_score_a_figure(database: Database
         values = [float(row["value"]) for row in rows if row["part"] == "final"]
         assert values == [place["value"] for place in shown["frugal"]["final"]]
         assert len(values) > 2
-        assert "| 1 | Vintners | 4.50 | 4.50 to 4.50 | 1 |" in files["report.md"]
+        assert "| 1 | Vintners | 4.50 | 4.50–4.50 | 1 |" in files["report.md"]
         assert "## Score for each token" in files["report.md"]
         assert files["figures/track-frugal.svg"].count("<circle") == len(values)
         assert "figures/track-report.svg" not in files
