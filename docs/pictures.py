@@ -189,7 +189,8 @@ def browser() -> Iterator[Browser]:
 def screenshot(opened: Browser, page: Path, name: str, *, part: str = "") -> None:
     """Take the top of a page, or of a part of it, in light and in dark colours."""
     for scheme in ("light", "dark"):
-        context = opened.new_context(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=scheme, offline=True)
+        size = {"width": WIDTH, "height": HEIGHT}
+        context = opened.new_context(viewport=size, color_scheme=scheme, offline=True, reduced_motion="reduce")
         tab = context.new_page()
         tab.goto(f"{page.resolve().as_uri()}#{part}")
         keep(f"{name}.png" if scheme == "light" else f"{name}-dark.png", tab.screenshot())

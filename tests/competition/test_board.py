@@ -363,6 +363,10 @@ def test_names_in_the_plot_do_not_run_into_each_other_and_the_best_has_one(costs
         ends = [sorted((dot.x, dot.x + (12 if dot.anchor == "start" else -12) * len(dot.name))) for dot in (one, other)]
         are_beside = ends[0][1] < ends[1][0] or ends[1][1] < ends[0][0]
         assert are_beside or abs(one.y - other.y) > 22
+    for named, other in itertools.permutations([dot for dot in drawn.dots if dot.on_front], 2):
+        left, right = sorted((named.x, named.x + (12 if named.anchor == "start" else -12) * len(named.name)))
+        is_covered = left <= other.x <= right and named.y - 27 <= other.y < named.y
+        assert not named.name or not is_covered or named.x == other.x
 
 
 def test_random_answers_gain_less_than_the_noise_by_asking_often() -> None:

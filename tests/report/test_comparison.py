@@ -5,10 +5,11 @@ import re
 import numpy as np
 import pytest
 
+from cuvee.amounts import MINUS
 from cuvee.checkpoint import MemoryCheckpoint
 from cuvee.comparison import Comparison, compare_checkpoints
 from cuvee.report import render_comparison
-from cuvee.report.comparison import cosine, percent, step_of
+from cuvee.report.comparison import cosine, percent, sections, step_of
 from cuvee.report.layer_grid import layer_grid
 from cuvee.report.template import content_hash
 
@@ -67,6 +68,20 @@ def test_labels_have_room_and_numbers_do_not_run_into_each_other() -> None:
     grid = layer_grid(comparison(["base", "a"], layers=12))
     assert min(label.x - 7.3 * len(label.text) for label in grid.roles) > 0, "letters of 12 pixels are 7.3 wide"
     assert [label.text for label in grid.layers] == ["0", "4", "8"]
+
+
+def test_figures_with_two_sides_have_their_middle_in_the_middle() -> None:
+    found = comparison(["base", "a", "b"])
+    grid = layer_grid(found)
+    by_key = {section.key: section for section in sections(found, grid)}
+    signed = by_key["cosine"]
+    assert signed.colours == tuple(f"d{step}" for step in range(11))
+    assert signed.low == f"{MINUS}{signed.high}"
+    conflict = by_key["conflict"]
+    assert (conflict.low, conflict.high) == ("0 %", "100 %")
+    for shade in signed.maps[0].shades:
+        assert shade.is_below == (shade.colour is not None and int(shade.colour[1:]) < 5)
+    assert by_key["norm"].colours[0] == "h0"
 
 
 def test_names_stay_names() -> None:

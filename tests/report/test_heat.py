@@ -5,7 +5,7 @@ from importlib import resources
 
 import pytest
 
-from cuvee.report.heat import DARK, LIGHT, Shade, heat_css, heat_map, heat_step
+from cuvee.report.heat import DARK, LIGHT, Shade, heat_css, heat_map, heat_step, side_step
 
 from .boards import board
 
@@ -95,3 +95,10 @@ def test_the_public_map_shows_public_figures() -> None:
     entry, cells = heat_map(board(), "public")[0].lines[0]
 
     assert [cell.figure for cell in cells] == [entry.public, *entry.public_tasks.values()]
+
+
+@pytest.mark.parametrize(
+    ("distance", "step"), [(-2.0, 0), (-0.5, 0), (-0.06, 4), (0.0, 5), (0.04, 5), (0.2, 7), (0.5, 10), (9.0, 10)]
+)
+def test_steps_from_the_middle_are_as_many_on_both_sides(distance: float, step: int) -> None:
+    assert side_step(distance, 0.5) == step

@@ -45,6 +45,16 @@ DARK = (
 )
 
 
+# Blue below a middle, which hardly shows, and wine above it. In grey both ends look alike, so a page marks one of them.
+BLUES_LIGHT = ("#1f4470", "#3a6490", "#5a84ad", "#8aa8c6", "#b9cbdc")
+WINES_LIGHT = ("#e0b9a3", "#c67f74", "#a64452", "#8c2f43", "#560c24")
+BLUES_DARK = ("#c6e0f2", "#8fb8d6", "#5f8fb4", "#3e6788", "#2f4a63")
+WINES_DARK = ("#693346", "#893e55", "#c3626c", "#e89981", "#f6d9b2")
+SIDES_LIGHT = (*BLUES_LIGHT, "#efe9e2", *WINES_LIGHT)
+SIDES_DARK = (*BLUES_DARK, "#2b2226", *WINES_DARK)
+MIDDLE = 5
+
+
 @dataclass(frozen=True)
 class HeatCell:
     """A score. `best` marks the highest printed score of a column in a group of several, `own` an expert's skill."""
@@ -90,6 +100,23 @@ def heat_step(fraction: float) -> int:
 def heat_css() -> str:
     """Write the rules of the classes `h0` to `h9`; paper takes the light colours."""
     return f"{_rules(LIGHT)}\n@media screen and (prefers-color-scheme: dark) {{\n{_rules(DARK)}\n}}"
+
+
+def side_step(distance: float, reach: float) -> int:
+    """Return the step, 0 to 10, of a distance from the middle, which is step 5; `reach` is that of the ends."""
+    share = distance / reach if reach else 0.0
+    return MIDDLE + min(max(round(MIDDLE * share), -MIDDLE), MIDDLE)
+
+
+def sides_css() -> str:
+    """Write the rules of the classes `d0` to `d10`, whose middle is `d5`; paper takes the light colours."""
+    return (
+        f"{_side_rules(SIDES_LIGHT)}\n@media screen and (prefers-color-scheme: dark) {{\n{_side_rules(SIDES_DARK)}\n}}"
+    )
+
+
+def _side_rules(colours: tuple[str, ...]) -> str:
+    return "\n".join(f".d{step} {{ background: {colour}; fill: {colour}; }}" for step, colour in enumerate(colours))
 
 
 def _lines(entries: list[Entry], tasks: list[str], part: Part) -> tuple[tuple[Entry, tuple[HeatCell, ...]], ...]:

@@ -316,7 +316,7 @@ def plot(places: Sequence[Place], width: int = 720, height: int = 300) -> Plot |
 def _labels(front: Sequence[tuple[Place, float, float]], width: int) -> dict[int, tuple[str, str]]:
     """Return the names to write beside dots, with the end at which each is anchored, by the submission's number.
 
-    The best come first, and a name that would run into an earlier one is left out.
+    The best come first, and a name that would run into an earlier one, or over another dot of the line, is left out.
     """
     labels: dict[int, tuple[str, str]] = {}
     taken: list[tuple[float, float, float]] = []
@@ -329,7 +329,8 @@ def _labels(front: Sequence[tuple[Place, float, float]], width: int) -> dict[int
         right = left + length
         label = (left, right, y)
         is_hidden = any(_overlap(label, other) for other in taken)
-        if not is_hidden and len(labels) < NAMED_DOTS:
+        is_over_a_dot = any(_covers(label, dot_x, dot_y) for _, dot_x, dot_y in front if dot_x != x)
+        if not is_hidden and not is_over_a_dot and len(labels) < NAMED_DOTS:
             taken.append(label)
             labels[place.entry.submission_id] = (name, anchor)
     return labels
@@ -340,6 +341,12 @@ def _overlap(one: tuple[float, float, float], other: tuple[float, float, float])
     if abs(one[2] - other[2]) > LINE_PIXELS:
         return False
     return one[0] <= other[1] and other[0] <= one[1]
+
+
+def _covers(label: tuple[float, float, float], x: float, y: float) -> bool:
+    """Whether a name, which stands above its own dot, lies over another."""
+    left, right, height = label
+    return left <= x <= right and height - LINE_PIXELS - 5 <= y <= height
 
 
 def _short(name: str) -> str:
