@@ -21,7 +21,7 @@ def main() -> None:
     matrix = np.random.default_rng(0).standard_normal((3, out, size)).astype(np.float32).sum(axis=0)
     with one_thread_a_matrix():
         seconds, merged = timed(lambda: isotropic(matrix))
-        print(f"{out} x {size}: polar factor in float64 {seconds:.1f} s")
+        print(f"{out} x {size}: polar factor {seconds:.1f} s")
         for dtype in (np.float32, np.float64):
             taken, direct = timed(lambda dtype=dtype: by_decomposition(matrix.astype(dtype)))
             apart = np.abs(merged - direct).max() / np.abs(direct).max()

@@ -1,9 +1,12 @@
 """Task singular vectors, merged (Gargiulo et al. 2024): the strongest directions of all models, made orthogonal."""
 
+from collections.abc import Sequence
+
 from cuvee.method import PerModel, matrix_method
 from cuvee.ops.arrays import Array, array_namespace
-from cuvee.ops.matrices import each_weighted, smaller_side
-from cuvee.ops.spectrum import polar, spectrum
+from cuvee.ops.inverse_root import inverse_root, is_tried
+from cuvee.ops.matrices import in_double, numbers, smaller_side
+from cuvee.ops.spectrum import left_directions, polar
 from cuvee.ops.work import Work, spectrum_work
 
 
@@ -25,7 +28,36 @@ def tsv_m(deltas: Array, *, weight: PerModel = 1.0, full_rank: int | None = None
     """
     xp = array_namespace(deltas)
     kept = max(1, smaller_side(deltas, full_rank) // deltas.shape[0])
-    parts = [spectrum(delta, kept) for delta in each_weighted(deltas, weight)]
-    left = polar(xp.concat([part.left for part in parts], axis=1))
-    right = polar(xp.concat([part.right for part in parts], axis=1))
-    return (left * xp.concat([part.values for part in parts])) @ right.T
+    if deltas.shape[1] > deltas.shape[2]:
+        return _merged(xp.matrix_transpose(deltas), weight, kept).T
+    return _merged(deltas, weight, kept)
+
+
+def _merged(deltas: Array, weight: PerModel, kept: int) -> Array:
+    """Merge task vectors that are no taller than wide."""
+    xp = array_namespace(deltas)
+    shares = numbers(weight, deltas.shape[0])
+    models = [i for i, share in enumerate(shares) if share != 0]
+    if not models:
+        return xp.zeros_like(deltas[0, ...])
+    values, lefts = zip(*[left_directions(deltas[i, ...], kept) for i in models], strict=True)
+    strengths = xp.concat([shares[i] * own for i, own in zip(models, values, strict=True)])
+    turned = polar(xp.concat(lefts, axis=1)) * strengths
+    changed = [deltas[i, ...] for i in models]
+    return _times_right(turned, changed, [left / own for left, own in zip(lefts, values, strict=True)])
+
+
+def _times_right(turned: Array, deltas: Sequence[Array], lefts: Sequence[Array]) -> Array:
+    """Return `turned` · polar([V₁ … V_N])ᵀ, in which Vᵢ = τᵢᵀ·UᵢΣᵢ⁻¹ for UᵢΣᵢ⁻¹ in `lefts`.
+
+    Of float32 task vectors the last product is float32, and all of it where the right directions overlap little.
+    """
+    xp = array_namespace(turned)
+    single = turned.dtype if deltas[0].dtype.itemsize == 2 else deltas[0].dtype
+    if is_tried(deltas[0], turned.shape[1], deltas[0].shape[1]):
+        rights = xp.concat([xp.astype(left, single).T @ delta for left, delta in zip(lefts, deltas, strict=True)])
+        root = inverse_root(rights)
+        if root is not None:
+            return (xp.astype(turned, single) @ root.matrix) @ rights
+    rights = xp.concat([left.T @ in_double(delta) for left, delta in zip(lefts, deltas, strict=True)])
+    return xp.astype(turned, single) @ xp.astype(polar(rights), single)

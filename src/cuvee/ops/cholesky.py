@@ -42,11 +42,13 @@ class Factor:
         return float(pivots.min()) > least * float(pivots.max())
 
 
-def largest_eigenvalue(times: Callable[[np.ndarray], np.ndarray], size: int, dtype: np.dtype) -> float:
+def largest_eigenvalue(
+    times: Callable[[np.ndarray], np.ndarray], size: int, dtype: np.dtype, *, powers: int = _POWERS
+) -> float:
     """Return about the largest eigenvalue of a symmetric matrix, given what multiplies rows [m, size] by it."""
     rows = np.random.default_rng(0).standard_normal((1, size)).astype(dtype)
     largest = 0.0
-    for _ in range(_POWERS):
+    for _ in range(powers):
         rows = times(rows / np.linalg.norm(rows))
         largest = float(np.linalg.norm(rows))
     return largest

@@ -8,6 +8,7 @@ of low rank they are rounding errors, and a method that gives every direction th
 from typing import NamedTuple
 
 from cuvee.ops.arrays import Array, array_namespace
+from cuvee.ops.inverse_root import inverse_root
 from cuvee.ops.matrices import in_double
 
 CUT = 1e-5
@@ -38,6 +39,13 @@ def spectrum(matrix: Array, most: int | None = None, *, floor: float = 0.0) -> S
     return Spectrum(left, values, (wide.T @ left) / values)
 
 
+def left_directions(matrix: Array, most: int) -> tuple[Array, Array]:
+    """Return the `most` strongest singular values and left directions of a matrix that is no taller than wide."""
+    wide = in_double(matrix)
+    values, left = _decomposed(wide @ wide.T)
+    return values[:most], left[:, :most]
+
+
 def polar(matrix: Array) -> Array:
     """Return the matrix with every singular value that is not zero made 1: the nearest partial isometry."""
     if matrix.shape[0] > matrix.shape[1]:
@@ -50,11 +58,15 @@ def polar(matrix: Array) -> Array:
 def isotropic(matrix: Array) -> Array:
     """Return the matrix with every singular value that is not zero made their mean, in the matrix's own type.
 
-    Of a float32 matrix only the last product is float32: it adds up well-scaled numbers.
+    Of a float32 matrix only the last product is float32: it adds up well-scaled numbers. Of a large one whose singular
+    values are of like size, more is.
     """
     if matrix.shape[0] > matrix.shape[1]:
         return isotropic(matrix.T).T
     xp = array_namespace(matrix)
+    root = inverse_root(matrix)
+    if root is not None:
+        return (root.matrix * root.values.mean()) @ matrix
     wide = in_double(matrix)
     values, left = _decomposed(wide @ wide.T)
     if values.shape[0] == 0:
