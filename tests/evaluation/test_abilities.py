@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from packaging.version import Version
 
 from cuvee.evaluation import Sample, forward
 from cuvee.evaluation.abilities import Abilities
@@ -363,6 +364,11 @@ def deep_network(request: pytest.FixtureRequest) -> Any:
     return transformers.LlamaForCausalLM(config).eval().to(request.param)
 
 
+ROUNDS_MASKED_ROWS_OTHERWISE = Version(torch.__version__) < Version("2.8")
+"""In 16 bits it attends with a mask by other steps than without. The fast way is declined then: slower, not wrong."""
+
+
+@pytest.mark.skipif(ROUNDS_MASKED_ROWS_OTHERWISE, reason="this torch rounds otherwise where a mask is given")
 def test_many_layers_are_no_reason_to_go_the_plain_way(deep_network: Any) -> None:
     found = abilities(deep_network)
     assert found.way(PLACES).name == "padded"

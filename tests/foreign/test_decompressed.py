@@ -111,7 +111,8 @@ def as_transformers_has_them(tensors: dict[str, np.ndarray]) -> dict[str, np.nda
 
 def test_blocks_of_gpt_oss_are_the_numbers_that_transformers_makes_of_them():
     stored = blocks(3, 32, 96)
-    stored[f"{EXPERTS}.down_proj_scales"][0, :4, 0] = (0, 1, 254, 255)  # the ends of the range, infinity among them
+    ends = [0, 1, 254, 255] if torch.ldexp(torch.tensor(0.0), torch.tensor(128)) == 0 else [0, 1, 254]  # older: NaN
+    stored[f"{EXPERTS}.down_proj_scales"][0, : len(ends), 0] = ends
     source = opened(stored, {"quant_method": "mxfp4"})
     expected = as_transformers_has_them(stored)
     assert set(source.tensors) == {*expected, *NORM}
@@ -150,6 +151,8 @@ def test_fp8_in_blocks_is_what_transformers_dequantises(exponents: str | None):
         scale = generator.integers(110, 130, (2, 4)).astype(np.uint8)
     tensor = torch.from_numpy(scale)
     if exponents == "F8_E8M0":
+        if not hasattr(torch, "float8_e8m0fnu"):
+            pytest.skip("torch has the type since 2.7")
         scale, tensor = scale.view(ml_dtypes.float8_e8m0fnu), tensor.view(torch.float8_e8m0fnu)
     expected = Fp8Dequantize(None)._dequantize_one(torch.from_numpy(codes).view(torch.float8_e4m3fn), tensor)
     stored = {NAME: codes.view(ml_dtypes.float8_e4m3fn), f"{NAME}_scale_inv": scale}
