@@ -4,9 +4,9 @@ The sets are the lowest releases that pyproject.toml admits, the pinned ones of 
 Each gets an environment of its own in `.versions/`, in which the tests run that touch these libraries. What passed goes
 into `src/cuvee/tested_versions.json`, which `cuvee` reads, and onto the page `docs/reference/versions.md`.
 
-    python tools/versions.py                 all three, then the record and the page
-    python tools/versions.py lowest --keep   one of them, without a record; its environment stays for a closer look
-    python tools/versions.py lowest tests/hub -x           the same with other arguments for pytest
+    python tools/versions.py                 all three, each with its record
+    python tools/versions.py lowest --keep   one of them; its environment stays for a closer look
+    python tools/versions.py lowest tests/hub -x           the same with other arguments for pytest, without a record
 
 torch comes from its own index of builds for processors where that answers, else from a folder that pip is told of,
 else from the public index. Environments share uv's cache, so a file that two of them have takes its space once.
@@ -77,12 +77,14 @@ def main() -> int:
     chosen = [argument for argument in options.arguments if argument in SETS] or list(SETS)
     pytest_arguments = [argument for argument in options.arguments if argument not in SETS] + flags
     tests = pytest_arguments or [f"tests/{room}" for room in ROOMS]
-    results = {name: test(name, tests, keep=options.keep) for name in chosen}
-    for name, (passed, _) in results.items():
+    green = {}
+    for name in chosen:
+        green[name], versions = test(name, tests, keep=options.keep)
+        if not pytest_arguments:
+            write(with_result(read_record(), name, versions, passed=green[name]))
+    for name, passed in green.items():
         say(f"{name}: {'green' if passed else f'red, see {log_of(name)}'}")
-    if set(results) == set(SETS) and not pytest_arguments:
-        write(record_of(results))
-    return 0 if all(passed for passed, _ in results.values()) else 1
+    return 0 if all(green.values()) else 1
 
 
 def test(name: str, tests: list[str], *, keep: bool) -> tuple[bool, dict[str, str]]:
@@ -177,13 +179,21 @@ def versions_of_libraries(lock: str) -> dict[str, str]:
     return {"python": platform.python_version(), **{name: versions[name] for name in direct}}
 
 
-def record_of(results: dict[str, tuple[bool, dict[str, str]]]) -> dict[str, Any]:
-    """Return the record: versions by set, apart for those that passed and those that did not."""
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "environments": {name: versions for name, (passed, versions) in results.items() if passed},
-        "failed": {name: versions for name, (passed, versions) in results.items() if not passed},
+def read_record() -> dict[str, Any]:
+    """Return the record: days and versions by set, versions apart for those that passed and those that did not."""
+    record: dict[str, Any] = json.loads(RECORD.read_text(encoding="utf-8"))
+    return record
+
+
+def with_result(record: dict[str, Any], tested: str, versions: dict[str, str], *, passed: bool) -> dict[str, Any]:
+    """Return the record with a set that was tested today."""
+    result = {
+        "dates": {**record["dates"], tested: datetime.now(UTC).date().isoformat()},
+        "environments": {name: old for name, old in record["environments"].items() if name != tested},
+        "failed": {name: old for name, old in record["failed"].items() if name != tested},
     }
+    result["environments" if passed else "failed"][tested] = versions
+    return {key: {name: of_set[name] for name in SETS if name in of_set} for key, of_set in result.items()}
 
 
 def write(record: dict[str, Any]) -> None:
@@ -204,6 +214,7 @@ def page(record: dict[str, Any]) -> str:
         "| library | " + " | ".join(names) + " |",
         "|---|" + "---|" * len(names),
         "| **tests** | " + " | ".join(f"**{state[name]}**" for name in names) + " |",
+        "| tested on | " + " | ".join(record["dates"][name] for name in names) + " |",
         *(
             f"| {'Python' if library == 'python' else f'`{library}`'} | "
             + " | ".join(tested[name].get(library, "") for name in names)
@@ -211,15 +222,15 @@ def page(record: dict[str, Any]) -> str:
             for library in libraries
         ),
     ]
-    return INTRODUCTION.format(date=record["date"]) + "\n".join(rows) + "\n"
+    return INTRODUCTION + "\n".join(rows) + "\n"
 
 
 INTRODUCTION = """# Versions
 
 <!-- Written by `make versions`. -->
 
-These versions of other people's libraries were tested together on {date}: the lowest that Cuvée admits, those that its
-own tests always run with, and the newest on that day. *Green* says that all tests passed that touch these libraries.
+These versions of other people's libraries were tested together: the lowest that Cuvée admits, those that its own tests
+always run with, and the newest on the day of the test. *Green* says that all tests passed that touch these libraries.
 
 `cuvee --version --verbose` shows the versions that you have beside the tested ones. Others may work. Where one fails
 and was never tested, the error says so.

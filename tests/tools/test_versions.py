@@ -1,6 +1,7 @@
 """The record of tested versions, its page and the bounds of pyproject.toml say the same."""
 
 import json
+from typing import Any
 
 import versions
 from packaging.version import Version
@@ -37,8 +38,14 @@ def test_the_pinned_versions_are_those_of_the_constraints() -> None:
 
 
 def test_a_page_tells_green_from_red() -> None:
-    record = {"date": "2030-01-02", "environments": {"lowest": {"torch": "1"}}, "failed": {"newest": {"torch": "2"}}}
-    assert "| **tests** | **green** | **red** |\n| `torch` | 1 | 2 |" in versions.page(record)
+    record: dict[str, Any] = {"dates": {}, "environments": {}, "failed": {}}
+    record = versions.with_result(record, "newest", {"torch": "2"}, passed=False)
+    record = versions.with_result(record, "lowest", {"torch": "1"}, passed=True)
+    today = record["dates"]["lowest"]
+    shown = f"| **tests** | **green** | **red** |\n| tested on | {today} | {today} |\n| `torch` | 1 | 2 |"
+    assert shown in versions.page(record)
+    mended = versions.with_result(record, "newest", {"torch": "3"}, passed=True)
+    assert (mended["environments"], mended["failed"]) == ({"lowest": {"torch": "1"}, "newest": {"torch": "3"}}, {})
 
 
 def test_the_build_of_a_release_is_not_recorded() -> None:
