@@ -217,6 +217,8 @@ def test_one_key_that_is_sent_many_times_at_once_is_one_submission(database: Dat
 
 def test_of_several_freezes_at_once_one_is_made(database: Database, clock: Clock) -> None:
     for served in serve(database, clock, tiny_competition()):
+        served.send()
+        served.judge_all()
         clock.advance(days=60)
         answers = at_once(6, served, "organiser", "/api/organiser/freeze")
         assert sorted(answer.status_code for answer in answers) == [200] + [409] * 5

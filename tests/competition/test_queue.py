@@ -364,6 +364,10 @@ def test_only_waiting_runs_are_free_to_cancel(database: Database, clock: Clock) 
 def test_a_submission_and_a_freeze_at_once_end_one_after_the_other(database: Database, clock: Clock) -> None:
     """The one that comes second sees what the first has done."""
     by = team(database, clock)
+    send(database, by, clock, "first")
+    job = claim(database, ALICE, clock)
+    assert job is not None
+    finish(database, ALICE, job, clock)
     refused: list[str] = []
 
     def late() -> None:

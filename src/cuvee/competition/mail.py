@@ -9,9 +9,8 @@ import smtplib
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from email.message import EmailMessage
-from email.utils import format_datetime, make_msgid
+from email.utils import formatdate, make_msgid
 
 from cuvee.competition.limits import Limits
 from cuvee.errors import PlatformError, RecipeError
@@ -71,7 +70,7 @@ class Mail:
         message["From"] = self.address
         message["To"] = ", ".join(self.to)
         message["Subject"] = _on_a_line(f"{title}: {sentences[0]}")[:LONGEST_SUBJECT]
-        message["Date"] = format_datetime(datetime.now(UTC))
+        message["Date"] = formatdate()
         message["Message-ID"] = make_msgid(domain=self._domain)
         message["Auto-Submitted"] = "auto-generated"  # RFC 3834
         lines = [_on_a_line(title), "", *(f"- {_on_a_line(sentence)}" for sentence in sentences), ""]
