@@ -41,7 +41,7 @@ class Mail:
 
     @property
     def name(self) -> str:
-        """What the console calls it."""
+        """Its name in the console."""
         return "e-mail"
 
     def tell(self, title: str, sentences: Sequence[str]) -> str:
@@ -131,7 +131,7 @@ def _on_a_line(text: str) -> str:
 
 
 def _why(error: Exception) -> str:
-    """Say what a server or the network said, which holds no password."""
+    """Quote a server or the network, which holds no password."""
     if isinstance(error, smtplib.SMTPResponseException):
         words = error.smtp_error
         said = words.decode("utf-8", "replace") if isinstance(words, bytes) else words

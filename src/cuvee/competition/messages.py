@@ -35,7 +35,7 @@ class Messenger(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called in the console: "webhook", "e-mail"."""
+        """Its name in the console: "webhook", "e-mail"."""
         ...
 
     def tell(self, title: str, sentences: Sequence[str]) -> str:

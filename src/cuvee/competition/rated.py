@@ -12,7 +12,7 @@ from cuvee.competition.track_order import Rating
 
 @dataclass(frozen=True)
 class GivenRating:
-    """What a rater gave a report, and when."""
+    """A rater's score of a report, and its day."""
 
     value: float
     at: datetime

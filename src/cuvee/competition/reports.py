@@ -27,7 +27,7 @@ Kind = Literal["pdf", "text"]
 TAKEN = "a PDF, or a text in UTF-8 such as Markdown"
 ENDINGS = {"pdf": "pdf", "text": "txt"}
 GONE = b""
-"""What stands where a report was that is not kept any more."""
+"""Stands where a report was that is not kept any more."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class Webhook:
 
     @property
     def name(self) -> str:
-        """What the console calls it."""
+        """Its name in the console."""
         return "webhook"
 
     def tell(self, title: str, sentences: Sequence[str]) -> str:

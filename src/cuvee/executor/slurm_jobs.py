@@ -36,7 +36,7 @@ PATIENCE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Request:
-    """What each job asks of the cluster; None is the cluster's own default.
+    """The demands of each job on the cluster; None is the cluster's own default.
 
     `further` are options of sbatch by their names, such as `account`. `local` runs the jobs on this machine, to try it.
     """
@@ -314,7 +314,7 @@ def _write(file: Path, value: object) -> None:
 
 
 def _read(file: Path) -> Any:
-    """Return what a file holds, None where there is none. The listing makes a network's folder tell of new files."""
+    """Return a file's content, None where there is no file. The listing makes a network's folder tell of new files."""
     if file.name not in os.listdir(file.parent):
         return None
     with suppress(FileNotFoundError):
