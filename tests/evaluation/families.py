@@ -43,6 +43,9 @@ TWO_SIDED: dict[str, Any] = {
     "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "max_position_embeddings": PLACES,
     "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2, "decoder_start_token_id": 1,
 }  # fmt: skip
+TWO_VOCABULARIES = {name: value for name, value in TWO_SIDED.items() if name != "vocab_size"} | {
+    "src_vocab_size": VOCABULARY, "tgt_vocab_size": VOCABULARY, "langs": ["en", "de"],
+}  # fmt: skip
 T5 = {
     "vocab_size": VOCABULARY, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4,
     "decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 2,
@@ -184,6 +187,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "switch transformers": ("switch_transformers", T5 | DROPPING),
     "bart": ("bart", TWO_SIDED),
     "pegasus": ("pegasus", TWO_SIDED),
+    "bigbird pegasus": ("bigbird_pegasus", TWO_SIDED),
+    "fsmt": ("fsmt", TWO_VOCABULARIES),
     "gemma 3 that sees": (
         "gemma3",
         {"text_config": MIXED | {"query_pre_attn_scalar": 8}, "vision_config": PICTURE, "mm_tokens_per_image": 4},

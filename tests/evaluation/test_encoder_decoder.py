@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import processors
-from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    BigBirdPegasusConfig,
+    BigBirdPegasusForConditionalGeneration,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from cuvee.evaluation import Prompt, Sample, Task, evaluate, load_model
 from cuvee.evaluation.choices import Choice, choose
@@ -117,6 +124,31 @@ def test_texts_are_those_of_transformers(both: LanguageModel, batch_size: int) -
     found = generate(both, samples, Prompt(max_new_tokens=10), batch_size=batch_size)
     by_place = dict(pair for batch in found for pair in batch)
     assert [by_place[place].text for place in range(len(prompts))] == greedy(both, prompts)
+
+
+def test_a_long_text_is_read_by_blocks_whatever_was_read_before(tmp_path: Path) -> None:
+    """transformers turns a BigBird to full attention at the first short text, for good."""
+    tokenizer = byte_tokenizer((), start=False)
+    sizes = {name: BART[name] for name in BART if name != "forced_eos_token_id"}
+    blocks = {"attention_type": "block_sparse", "block_size": 4, "num_random_blocks": 1}
+    torch.manual_seed(0)
+    config = BigBirdPegasusConfig(
+        vocab_size=len(tokenizer), pad_token_id=0, eos_token_id=1, init_std=0.3, **sizes, **blocks
+    )
+    BigBirdPegasusForConditionalGeneration(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model = load_model(tmp_path, device="cpu")
+    texts = ["short", *("The fox did it once more. " * count for count in (1, 2, 4)), "short", "long " * 30]
+    samples = [Sample(str(n), text, "multiple_choice", ("yes", "no")) for n, text in enumerate(texts)]
+    expected = []
+    for text in texts:
+        afresh = BigBirdPegasusForConditionalGeneration.from_pretrained(tmp_path).eval()
+        fresh = LanguageModel("fresh", "d", afresh, model.tokenizer, model.context_length)
+        expected.append([alone(fresh, text, choice) for choice in ("yes", "no")])
+    for batch_size in (1, 6):
+        found = dict(pair for batch in choose(model, samples, Prompt(), batch_size=batch_size) for pair in batch)
+        for place, scores in enumerate(expected):
+            assert found[place].log_likelihoods == pytest.approx(scores, abs=1e-4)
 
 
 def test_a_mixed_task_is_evaluated(both: LanguageModel, tmp_path: Path) -> None:

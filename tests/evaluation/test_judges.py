@@ -18,6 +18,8 @@ from transformers import (
     AutoTokenizer,
     BertForSequenceClassification,
     BertModel,
+    BigBirdConfig,
+    BigBirdForSequenceClassification,
     EuroBertConfig,
     EuroBertForMaskedLM,
     EuroBertForSequenceClassification,
@@ -166,6 +168,32 @@ def test_long_texts_are_judged_alone_where_positions_depend_on_the_longest():
             assert answer.scores == pytest.approx(afresh(judged, **row).logits[0].log_softmax(-1).tolist(), abs=1e-5)
             alone = afresh(embedder.model, **row).last_hidden_state[0, 0]
             assert vector == pytest.approx(alone.numpy(), abs=1e-5)
+
+
+def test_a_long_text_is_classified_by_blocks_whatever_was_read_before(tmp_path: Path):
+    """transformers turns a BigBird to full attention at the first short text, for good."""
+    tokenizer = letters_tokenizer()
+    torch.manual_seed(0)
+    blocks = {"attention_type": "block_sparse", "block_size": 4, "num_random_blocks": 1}
+    config = BigBirdConfig(
+        vocab_size=len(tokenizer), max_position_embeddings=64, initializer_range=0.5, num_hidden_layers=2,
+        hidden_size=32, intermediate_size=64, num_attention_heads=4, pad_token_id=0, num_labels=2, **blocks,
+    )  # fmt: skip
+    BigBirdForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    texts = [
+        "short",
+        "a text of several blocks, nearly as long as it may be",
+        "short",
+        "another that is longer than 28 bytes",
+    ]
+    task = choices_task(texts, [("LABEL_0", "LABEL_1")] * len(texts))
+    judge: Any = open_judge(tmp_path, "classifier", "cpu", "float32").judge
+    for text, answer in zip(texts, judge.answers(task.samples, task.prompt, "sum"), strict=True):
+        afresh = BigBirdForSequenceClassification.from_pretrained(tmp_path).eval()
+        with torch.inference_mode():
+            alone = afresh(**tokenizer(text, return_tensors="pt")).logits[0].log_softmax(-1)
+        assert answer.scores == pytest.approx(alone.tolist(), abs=1e-5)
 
 
 def test_a_masked_model_forgets_how_long_the_row_before_was():

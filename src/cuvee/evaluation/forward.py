@@ -283,12 +283,12 @@ class Plain:
 def plain_logits(network: Network, row: Sequence[int], prompt: Sequence[int] | None = None) -> torch.Tensor:
     """Return the logits at every place of one row, [n, vocabulary]: no cache, no padding, no mask, no other row.
 
-    The row is the decoder's where an encoder reads a `prompt`.
+    The row is the decoder's where an encoder reads a `prompt`, in the same call: an FSMT whose encoder has read it
+    before lets a token of the row see those that follow.
     """
     ids = torch.tensor([list(row)], device=network.device)
     if network.alone_from is not None and not network.encoder_decoder:
         network.logits(ids[:, :1])  # rotary positions stay as the longest row before has left them, until a short one
     if prompt is None:
         return network.logits(ids)[0]
-    encoded = network.encode(torch.tensor([list(prompt)], device=network.device), None)
-    return network.logits(ids, encoded=encoded)[0]
+    return network.logits(ids, prompt=torch.tensor([list(prompt)], device=network.device))[0]

@@ -88,13 +88,15 @@ class Network:
         positions: torch.Tensor | None = None,
         last: int = 0,
         encoded: Any = None,
+        prompt: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Show rows of ids to the network and return logits, [rows, n, vocabulary].
 
         `last` asks for the last places only, and 0 for all; a network may give more. `encoded` is the result of
-        `encode` for the rows; the ids are the decoder's then, and the mask the encoder's.
+        `encode` for the rows; the ids are the decoder's then, and the mask the encoder's. `prompt` are ids for an
+        encoder that has not read them yet.
         """
-        self.meter.showed(ids.numel())
+        self.meter.showed(ids.numel() + (0 if prompt is None else prompt.numel()))
         inputs: dict[str, Any] = {"use_cache": cache is not None}
         if mask is not None:
             inputs["attention_mask"] = mask
@@ -104,11 +106,14 @@ class Network:
             inputs[self.cache_keyword or CACHE_KEYWORDS[0]] = cache
         if last and self.takes_last_only:
             inputs["logits_to_keep"] = last
-        if encoded is None:
-            inputs["input_ids"] = ids
-        else:
+        if encoded is not None:
             inputs["decoder_input_ids"] = ids
             inputs["encoder_outputs"] = encoded
+        elif prompt is not None:
+            inputs["decoder_input_ids"] = ids
+            inputs["input_ids"] = prompt
+        else:
+            inputs["input_ids"] = ids
         logits: torch.Tensor = self.module(**inputs).logits
         return logits
 
@@ -134,7 +139,18 @@ def load_network(path: Path, dtype: torch.dtype, *, split: bool, kind: str = "wr
         loader = _class_for(config) if kind == "writer" else getattr(transformers, HEADS[kind])
         module, loading = loader.from_pretrained(path, **options, output_loading_info=True)
         _check_all_there(loading, kind, path)
+        _attend_as_configured(module)
         return module, _tokenizer(path)
+
+
+def _attend_as_configured(module: Any) -> None:
+    """Let each text be read by the attention that the config asks for, whatever was read before.
+
+    A BigBird turns to full attention for a text that is too short for its blocks, and would keep to it.
+    """
+    for part in module.modules():
+        if isinstance(part, transformers.PreTrainedModel) and hasattr(part, "set_attention_type"):
+            part.register_forward_pre_hook(lambda own, _: own.set_attention_type(own.config.attention_type))
 
 
 def _tokenizer(path: Path) -> Any:
@@ -422,7 +438,8 @@ def alone_from(module: Any) -> int | None:
     """Return the length from which a network's output for a row depends on the other rows of its batch, or None.
 
     Rotary positions of the kinds in RESCALED do so, and experts that drop tokens once they have so many. So does the
-    attention of Doge once it chooses: it gives equal tokens equal weights, and takes any of them.
+    attention of Doge once it chooses: it gives equal tokens equal weights, and takes any of them. The blocks of a
+    BigBird begin and end where those of the longest row do.
     """
     config = text_config(module)
     limits = []
@@ -430,6 +447,9 @@ def alone_from(module: Any) -> int | None:
         limits.append(int(config.expert_capacity))
     if getattr(config, "keep_window_size", None):
         limits.append(int(config.keep_window_size) + 1)
+    if getattr(config, "attention_type", None) == "block_sparse":
+        blocks = 5 + 2 * config.num_random_blocks  # global, sliding and random ones: a text of no more is read in full
+        limits.append(blocks * config.block_size + 1)
     for rope in _rope_settings(config):
         if rope.get("rope_type", rope.get("type")) in RESCALED:
             limits.append(int(rope.get("original_max_position_embeddings") or config.max_position_embeddings))
