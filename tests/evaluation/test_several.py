@@ -13,7 +13,7 @@ from cuvee.cli import main
 from cuvee.demo import model_folder
 from cuvee.errors import RecipeError
 from cuvee.evaluation import evaluate
-from cuvee.evaluation.several import evaluate_several, folders_of
+from cuvee.evaluation.several import Measured, evaluate_several, folders_of
 from cuvee.executor import Here, Processes
 
 MODELS = [str(model_folder(name)) for name in ("base", "sort", "shift")]
@@ -72,8 +72,13 @@ def test_a_model_that_fails_does_not_keep_the_others_from_it(tmp_path: Path) -> 
     (tmp_path / "empty").mkdir()
     broken, whole = evaluate_several([str(tmp_path / "empty"), MODELS[1]], ["sort"], Here(), **OPTIONS)
     assert broken.report is None
-    assert str(tmp_path / "empty") in broken.failure
+    assert str(broken.error).count(str(tmp_path / "empty")) == 1
     assert whole.report is not None
+    assert whole.error is None
+
+
+def test_a_failure_that_names_no_model_gets_its_name() -> None:
+    assert str(Measured("a", None, None, "it ended").error) == "a: it ended"
 
 
 def test_folders_are_named_by_models_and_told_apart(tmp_path: Path) -> None:

@@ -76,8 +76,8 @@ def _show(reports: Sequence["Report"], as_json: bool) -> None:
 
 
 def _refuse_failures(outcomes: Sequence["Measured"]) -> None:
-    from cuvee.errors import EvaluationError, several
+    from cuvee.errors import several
 
-    failures = [EvaluationError(outcome.failure, where=outcome.model) for outcome in outcomes if outcome.failure]
-    if failures:
-        raise several(failures)
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    if errors:
+        raise several(errors)

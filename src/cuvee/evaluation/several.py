@@ -13,7 +13,7 @@ from typing import Any
 from blake3 import blake3
 
 from cuvee.engine.plain import loadable_folder
-from cuvee.errors import RecipeError
+from cuvee.errors import EvaluationError, RecipeError
 from cuvee.evaluation.report import Report
 from cuvee.evaluation.run import evaluate
 from cuvee.executor import Executor, Here, call_each
@@ -49,6 +49,14 @@ class Measured:
     folder: Path | None
     report: Report | None
     failure: str
+
+    @property
+    def error(self) -> EvaluationError | None:
+        """The failure as an error that names the model, once."""
+        if not self.failure:
+            return None
+        names_it = self.failure.startswith(f"{self.model}: ")
+        return EvaluationError(self.failure, where=None if names_it else self.model)
 
 
 def evaluate_several(
