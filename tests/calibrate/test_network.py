@@ -16,7 +16,7 @@ from evaluation.conftest import byte_tokenizer
 from evaluation.families import FAMILIES, make_network
 
 IDS = [5, 9, 3, 7, 11, 2, 8, 6, 4, 9, 1, 3]
-TWO_SIDED = {"t5", "switch transformers", "bart", "pegasus"}
+TWO_SIDED = {"t5", "switch transformers", "bart", "pegasus", "bigbird pegasus", "fsmt"}
 NOT_ALONE = {
     "deepseek 4": "its blocks cannot be run alone",
     "gemma 3n": "hidden states of 12 tokens are",

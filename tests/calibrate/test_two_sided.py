@@ -28,7 +28,7 @@ MORE = {
     "flan t5": ("t5", T5 | {"tie_word_embeddings": False, "feed_forward_proj": "gated-gelu"}),
     "pegasus x": ("pegasus_x", TWO_SIDED),
 }
-SIDED = ("t5", "flan t5", "switch transformers", "bart", "pegasus")
+SIDED = ("t5", "flan t5", "switch transformers", "bart", "pegasus", "bigbird pegasus")
 CROSS = {
     "t5": ("layer.1.EncDecAttention.k", "layer.1.EncDecAttention.v"),
     "bart": ("encoder_attn.k_proj", "encoder_attn.v_proj"),
